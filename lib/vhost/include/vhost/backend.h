@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The back-end role of vhost-user: one session with one front end over one connected stream socket.
+ *
+ * The session owns what the front end set up (features, memory, ring addresses, file descriptors) and knows no packets.
+ * Its user (a guest port) moves the packets and is told before anything it may be using changes:
+ *
+ *     quiesce(ctx)   on return no thread touches this device's rings, memory or file descriptors, nor signals them
+ *     ... the session changes one thing ...
+ *     resume(ctx)    look at the rings again (vu_backend_ring()) and use those that are running
+ *
+ * Every message that changes something a running ring depends on is handled between these two, SET_VRING_CALL included:
+ * that is what makes a closed fd number safe from being signalled after its reuse. GET_VRING_BASE is answered after
+ * resume, hence after the last access.
+ *
+ * Thread rule: everything here belongs to the control thread; ring->device of a running ring belongs to its worker
+ * between resume and quiesce.
+ */
+#ifndef VHOST_BACKEND_H
+#define VHOST_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <gmem/gmem.h>
+#include <vring/device.h>
+
+/* Queue pairs a session can carry at most; two rings each. */
+#define VU_MAX_QUEUE_PAIRS 16
+#define VU_MAX_RINGS       (2 * VU_MAX_QUEUE_PAIRS)
+
+/* A partial message must be complete, and a reply taken, within this time, or the connection is closed. */
+#define VU_DEADLINE_US (3 * 1000 * 1000)
+
+enum vu_ring_state {
+	VU_RING_STOPPED, /* initial, and after GET_VRING_BASE */
+	VU_RING_STARTED, /* after SET_VRING_KICK, but something is missing (size, addresses, memory): not usable yet */
+	VU_RING_RUNNING, /* `device` is initialised */
+	VU_RING_BROKEN,  /* the worker found device.breakage; only stop or reset ends it */
+};
+
+struct vu_ring {
+	enum vu_ring_state state;
+	bool enabled; /* SET_VRING_ENABLE, or bit 30 was not negotiated; tracked while stopped too */
+	uint32_t size;
+	int kick_fd; /* -1: none, poll */
+	int call_fd; /* -1: none */
+	int err_fd;  /* -1: none */
+	struct vring_device device; /* valid while RUNNING or BROKEN */
+};
+
+/* Why a session ended; the policy for each class is in its comment. */
+enum vu_close_reason {
+	VU_CLOSE_PEER,     /* orderly end of file or reset: the usual way a guest goes */
+	VU_CLOSE_PROTOCOL, /* the peer broke the protocol: drop, count, log one limited line */
+	VU_CLOSE_DEADLINE, /* the peer sent half a message, or did not read its replies, for VU_DEADLINE_US */
+	VU_CLOSE_MEMORY,   /* the peer took memory away under a mapping */
+	VU_CLOSE_RESOURCE, /* we are short of something: worth a retry */
+};
+
+struct vu_backend_ops {
+	void (*quiesce)(void *ctx);
+	void (*resume)(void *ctx);
+	/* SEND_RARP: broadcast a RARP for this 6-byte MAC from the port. May be NULL. */
+	void (*send_rarp)(void *ctx, const uint8_t *mac);
+	/* NET_SET_MTU: 68..65535, already checked. May be NULL. */
+	void (*set_mtu)(void *ctx, uint16_t mtu);
+};
+
+struct vu_backend_config {
+	const char *name;           /* for log lines; copied */
+	uint64_t features;          /* virtio bits offered; VHOST_USER_F_PROTOCOL_FEATURES is added */
+	unsigned int n_queue_pairs; /* 1..VU_MAX_QUEUE_PAIRS, answered to GET_QUEUE_NUM */
+	const struct vu_backend_ops *ops;
+	void *ctx;
+};
+
+struct vu_backend;
+
+/* Takes over `fd` (connected stream socket) on success. NULL with errno ENOMEM or EINVAL. */
+struct vu_backend *vu_backend_create(const struct vu_backend_config *config, int fd);
+
+/* Quiesces, closes everything the session owns, frees it. NULL is allowed. */
+void vu_backend_destroy(struct vu_backend *session);
+
+/* For the event loop: the fd, and the poll events (POLLIN, and POLLOUT while replies wait) to watch. */
+int vu_backend_fd(const struct vu_backend *session);
+short vu_backend_events(const struct vu_backend *session);
+
+/* When vu_backend_process() must be called even if the fd is silent, on the clock of base/clock.h; UINT64_MAX: never. */
+uint64_t vu_backend_deadline_us(const struct vu_backend *session);
+
+/*
+ * Reads and answers what is there, at most a bounded number of messages so that other sessions get their turn; never blocks.
+ * Returns 0, or -1 when the session is over: vu_backend_close_reason() says why and the caller destroys it.
+ */
+int vu_backend_process(struct vu_backend *session);
+
+enum vu_close_reason vu_backend_close_reason(const struct vu_backend *session);
+/* One line naming message, value and limit; "" if the peer simply went. Valid until destroy. */
+const char *vu_backend_close_text(const struct vu_backend *session);
+
+/* Negotiated so far. */
+uint64_t vu_backend_features(const struct vu_backend *session);
+uint64_t vu_backend_protocol_features(const struct vu_backend *session);
+/* NULL before the first table. Replaced only between quiesce and resume. */
+const struct gmem *vu_backend_memory(const struct vu_backend *session);
+/* index < 2 * n_queue_pairs. Even: receive ring (device writes); odd: transmit ring. */
+struct vu_ring *vu_backend_ring(struct vu_backend *session, unsigned int index);
+
+/* Called by the user when a worker reported a broken ring: state becomes BROKEN, err fd is signalled, NEEDS_RESET shown. */
+void vu_backend_ring_broken(struct vu_backend *session, unsigned int index);
+
+/* Peer credentials (SO_PEERCRED) at creation; -1 if unknown. */
+pid_t vu_backend_peer_pid(const struct vu_backend *session);
+uid_t vu_backend_peer_uid(const struct vu_backend *session);
+
+/* Names of feature and protocol feature bits ("MRG_RXBUF", "REPLY_ACK"), or NULL for bits without a name. */
+const char *vu_feature_name(unsigned int bit);
+const char *vu_protocol_feature_name(unsigned int bit);
+
+#endif
