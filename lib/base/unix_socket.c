@@ -45,7 +45,8 @@ int unix_socket_path_check(const char *path, char *error, size_t error_size)
 			"socket path is empty; give a path of 1..%d bytes", UNIX_SOCKET_PATH_MAX);
 	if (length > UNIX_SOCKET_PATH_MAX)
 		return fail(error, error_size, -ENAMETOOLONG,
-			"socket path '%s' is %zu bytes long; allowed: 1..%d bytes; choose a shorter "
+			"socket path '%s' is %zu bytes long; allowed: 1..%d bytes; choose a "
+			"shorter "
 			"directory or name",
 			path, length, UNIX_SOCKET_PATH_MAX);
 	return 0;
@@ -58,7 +59,7 @@ static int address_fill(
 
 	if (ret < 0)
 		return ret;
-	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
 	memcpy(address->sun_path, path, strlen(path));
 	return 0;
 }
@@ -90,7 +91,8 @@ static int owner_resolve(const char *name, uid_t *uid, char *error, size_t error
 	getpwnam_r(name, &entry, buffer, sizeof(buffer), &found);
 	if (found == NULL)
 		return fail(error, error_size, -EINVAL,
-			"user '%s' does not exist; allowed: a user name or number; see 'getent passwd'",
+			"user '%s' does not exist; allowed: a user name or number; see 'getent "
+			"passwd'",
 			name);
 	*uid = found->pw_uid;
 	return 0;
@@ -107,7 +109,8 @@ static int group_resolve(const char *name, gid_t *gid, char *error, size_t error
 	getgrnam_r(name, &entry, buffer, sizeof(buffer), &found);
 	if (found == NULL)
 		return fail(error, error_size, -EINVAL,
-			"group '%s' does not exist; allowed: a group name or number; see 'getent group'",
+			"group '%s' does not exist; allowed: a group name or number; see 'getent "
+			"group'",
 			name);
 	*gid = found->gr_gid;
 	return 0;
@@ -129,7 +132,8 @@ static int parent_create(const char *path, gid_t gid, char *error, size_t error_
 			return 0;
 		ret = -errno;
 		return fail(error, error_size, ret,
-			"cannot create directory '%s' for socket '%s': %s; create it, or choose another "
+			"cannot create directory '%s' for socket '%s': %s; create it, or choose "
+			"another "
 			"path",
 			parent, path, strerror(-ret));
 	}
@@ -142,7 +146,8 @@ static int parent_create(const char *path, gid_t gid, char *error, size_t error_
 		close(dir_fd);
 	if (ret < 0)
 		return fail(error, error_size, ret,
-			"cannot set group and mode of directory '%s': %s; run as root or as a member of "
+			"cannot set group and mode of directory '%s': %s; run as root or as a "
+			"member of "
 			"the group",
 			parent, strerror(-ret));
 	return 0;
@@ -157,13 +162,13 @@ static int stale_remove(const struct sockaddr_un *address, char *error, size_t e
 	int fd, ret;
 
 	if (lstat(path, &status) < 0)
-		return errno == ENOENT ? 0 :
-					 fail(error, error_size, -errno, "cannot look at '%s': %s",
+		return errno == ENOENT ? 0
+				       : fail(error, error_size, -errno, "cannot look at '%s': %s",
 						 path, strerror(errno));
 	if (!S_ISSOCK(status.st_mode))
 		return fail(error, error_size, -EEXIST,
 			"'%s' exists and is not a socket; remove it, or choose another path", path);
-	identity = (struct unix_socket_identity){ status.st_dev, status.st_ino };
+	identity = (struct unix_socket_identity){status.st_dev, status.st_ino};
 
 	fd = unix_socket_connect(path, error, error_size);
 	if (fd >= 0) {
@@ -175,25 +180,29 @@ static int stale_remove(const struct sockaddr_un *address, char *error, size_t e
 	/* A full queue is a living process too. */
 	if (fd == -EAGAIN)
 		return fail(error, error_size, -EADDRINUSE,
-			"socket '%s' is in use by a running process; stop that process ('ss -xlp' names "
+			"socket '%s' is in use by a running process; stop that process ('ss -xlp' "
+			"names "
 			"it), or choose another path",
 			path);
 	if (fd != -ECONNREFUSED)
 		return fail(error, error_size, -EADDRINUSE,
-			"socket '%s' exists and cannot be probed: %s; remove it, or choose another path",
+			"socket '%s' exists and cannot be probed: %s; remove it, or choose another "
+			"path",
 			path, strerror(-fd));
 	unix_socket_unlink(path, &identity);
 	ret = lstat(path, &status) == 0 ? -EADDRINUSE : 0;
 	if (ret < 0)
 		return fail(error, error_size, ret,
-			"cannot remove the stale socket '%s'; remove it by hand, or choose another path",
+			"cannot remove the stale socket '%s'; remove it by hand, or choose another "
+			"path",
 			path);
 	return 0;
 }
 
 /*
- * Owner, group and mode of the name just bound. It is opened without following links and must be a socket that nobody
- * may use yet, as bind made it: whoever can write to the directory cannot make us hand out another file.
+ * Owner, group and mode of the name just bound. It is opened without following links and must be a
+ * socket that nobody may use yet, as bind made it: whoever can write to the directory cannot make
+ * us hand out another file.
  */
 static int rights_set(
 	const struct unix_socket_spec *spec, uid_t uid, gid_t gid, char *error, size_t error_size)
@@ -214,7 +223,8 @@ static int rights_set(
 	} else if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0) {
 		ret = -errno;
 		fail(error, error_size, ret,
-			"cannot give socket '%s' to owner '%s', group '%s': %s; run as root, or as a "
+			"cannot give socket '%s' to owner '%s', group '%s': %s; run as root, or as "
+			"a "
 			"member of the group",
 			spec->path, spec->owner ? spec->owner : "", spec->group ? spec->group : "",
 			strerror(-ret));
@@ -258,12 +268,13 @@ int unix_socket_listen(const struct unix_socket_spec *spec, char *error, size_t 
 		return ret;
 
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* Linux gives the new name the mode of the socket's own inode, less the umask: nobody may use it yet. */
+	/* Linux gives the new name the mode of the socket's own inode, less the umask: nobody may
+	 * use it yet. */
 	if (fd < 0 || fchmod(fd, 0) < 0 ||
 		bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
 		ret = fail(error, error_size, -errno,
-			"cannot bind socket '%s': %s; check the directory's owner and mode", spec->path,
-			strerror(errno));
+			"cannot bind socket '%s': %s; check the directory's owner and mode",
+			spec->path, strerror(errno));
 		goto fail_close;
 	}
 	ret = unix_socket_identify(spec->path, &identity);
@@ -276,8 +287,8 @@ int unix_socket_listen(const struct unix_socket_spec *spec, char *error, size_t 
 	if (ret < 0)
 		goto fail_unlink;
 	if (listen(fd, LISTEN_BACKLOG) < 0) {
-		ret = fail(error, error_size, -errno, "cannot listen on socket '%s': %s", spec->path,
-			strerror(errno));
+		ret = fail(error, error_size, -errno, "cannot listen on socket '%s': %s",
+			spec->path, strerror(errno));
 		goto fail_unlink;
 	}
 	return fd;
@@ -304,8 +315,8 @@ int unix_socket_connect(const char *path, char *error, size_t error_size)
 	ret = -errno;
 	if (fd >= 0)
 		close(fd);
-	return fail(error, error_size, ret, "cannot connect to socket '%s': %s", path,
-		strerror(-ret));
+	return fail(
+		error, error_size, ret, "cannot connect to socket '%s': %s", path, strerror(-ret));
 }
 
 int unix_socket_identify(const char *path, struct unix_socket_identity *identity)
@@ -314,7 +325,7 @@ int unix_socket_identify(const char *path, struct unix_socket_identity *identity
 
 	if (lstat(path, &status) < 0)
 		return -errno;
-	*identity = (struct unix_socket_identity){ status.st_dev, status.st_ino };
+	*identity = (struct unix_socket_identity){status.st_dev, status.st_ino};
 	return 0;
 }
 

@@ -28,31 +28,49 @@ static int stop_wait(struct stepper *st, int *status)
 {
 	if (waitpid(st->tid, status, __WALL) < 0)
 		return -errno;
+	st->running = false;
 	return WIFSTOPPED(*status) ? 0 : -ESRCH;
+}
+
+static int resume(struct stepper *st, enum __ptrace_request how, int signal_now)
+{
+	if (ptrace(how, st->tid, NULL, signal_now) < 0)
+		return -errno;
+	st->running = true;
+	return 0;
+}
+
+/* Stops the running thread; signals that come first are handed on. */
+static int interrupt(struct stepper *st)
+{
+	int status;
+	int rc;
+
+	if (ptrace(PTRACE_INTERRUPT, st->tid, NULL, NULL) < 0)
+		return -errno;
+	for (;;) {
+		rc = stop_wait(st, &status);
+		if (rc == -EINTR)
+			continue;
+		if (rc < 0 || status >> 16 == PTRACE_EVENT_STOP)
+			return rc;
+		if (WSTOPSIG(status) == SIGTRAP)
+			return 0; /* the step under way ended before the interrupt */
+		rc = resume(st, PTRACE_CONT, WSTOPSIG(status));
+		if (rc < 0)
+			return rc;
+	}
 }
 
 int stepper_attach(struct stepper *st, pid_t tid)
 {
-	int status;
-
 	memset(st, 0, sizeof(*st));
 	st->tid = tid;
 	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0)
 		return -errno;
-	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0)
-		return -errno;
-	for (;;) {
-		int rc = stop_wait(st, &status);
-		if (rc == -EINTR)
-			continue;
-		if (rc < 0)
-			return rc;
-		if (status >> 16 == PTRACE_EVENT_STOP)
-			return ip_read(st);
-		/* a signal came first: hand it on, the interrupt is still to come */
-		if (ptrace(PTRACE_CONT, tid, NULL, WSTOPSIG(status)) < 0)
-			return -errno;
-	}
+	st->running = true;
+	int rc = interrupt(st);
+	return rc < 0 ? rc : ip_read(st);
 }
 
 /* Does the instruction at `ip` carry a repeat prefix and a string opcode? */
@@ -92,33 +110,34 @@ static bool repeats(struct stepper *st, uint64_t ip_before)
 int stepper_step(struct stepper *st)
 {
 	uint64_t ip_before = st->ip;
-	int signal_now = st->pending_signal;
 	int status;
 	int rc;
 
-	st->pending_signal = 0;
-	if (ptrace(PTRACE_SINGLESTEP, st->tid, NULL, signal_now) < 0)
-		return -errno;
-	do
-		rc = stop_wait(st, &status);
-	while (rc == -EINTR);
+	if (!st->running) {
+		st->delivering = st->pending_signal != 0;
+		rc = resume(st, PTRACE_SINGLESTEP, st->pending_signal);
+		if (rc < 0)
+			return rc;
+		st->pending_signal = 0;
+	}
+	rc = stop_wait(st, &status);
 	if (rc < 0)
 		return rc;
+	bool trap = WSTOPSIG(status) == SIGTRAP && status >> 16 == 0;
 	if (WSTOPSIG(status) != SIGTRAP && status >> 16 == 0)
 		st->pending_signal = WSTOPSIG(status);
 	rc = ip_read(st);
 	if (rc < 0)
 		return rc;
-	/* A signal stop, or the kernel entering a handler, executed nothing of the thread. */
-	if (st->pending_signal != 0 || signal_now != 0 || status >> 16 != 0)
-		return 0;
-	if (!repeats(st, ip_before))
+	if (trap && !st->delivering && !repeats(st, ip_before))
 		st->n_instructions++;
 	return 0;
 }
 
 void stepper_detach(struct stepper *st)
 {
+	if (st->running && interrupt(st) < 0)
+		return;
 	ptrace(PTRACE_DETACH, st->tid, NULL, st->pending_signal);
 	st->pending_signal = 0;
 }

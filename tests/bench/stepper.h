@@ -21,8 +21,12 @@ struct stepper {
 	uint64_t ip;
 	/* instructions executed since stepper_attach */
 	uint64_t n_instructions;
+	/* resumed and not yet seen to stop */
+	bool running;
 	/* signal to hand to the thread with the next resumption, 0 for none */
 	int pending_signal;
+	/* the step under way carries a signal */
+	bool delivering;
 	/* string instructions trap once per iteration; the last one decoded, and what it was */
 	uint64_t repeat_ip;
 	bool repeat_known;
@@ -37,9 +41,9 @@ int stepper_attach(struct stepper *st, pid_t tid);
 
 /*
  * Executes one instruction of the thread. A string instruction with a repeat prefix counts once,
- * however often it repeats and traps. Signals that arrive for the thread are delivered to it, and
- * the entry into the handler is not counted. Returns 0, or -ESRCH when the thread
- * ended.
+ * however often it repeats and traps. A signal for the thread is delivered to it; the step that
+ * delivers it is not counted. Returns 0, -ESRCH when the thread ended, or -EINTR when the caller
+ * received a signal while the thread was blocked in the kernel (call again, nothing is lost).
  */
 int stepper_step(struct stepper *st);
 

@@ -215,6 +215,20 @@ struct symbol_place symbols_lookup(const struct symbols *syms, uint64_t ip)
 	return (struct symbol_place){"?", NULL, ip};
 }
 
+uint64_t symbols_address(const struct symbols *syms, const char *name)
+{
+	for (size_t i = 0; i < syms->n_objects; i++) {
+		const struct object *obj = &syms->objects[i];
+		for (size_t j = 0; j < obj->n_functions; j++) {
+			uint64_t ip = obj->functions[j].vaddr - obj->bias - obj->file_offset + obj->start;
+			if (ip >= obj->start && ip < obj->end &&
+				strcmp(obj->functions[j].name, name) == 0)
+				return ip;
+		}
+	}
+	return 0;
+}
+
 void symbols_free(struct symbols *syms)
 {
 	if (syms == NULL)

@@ -30,6 +30,9 @@ int symbols_load(pid_t pid, struct symbols **out);
 
 struct symbol_place symbols_lookup(const struct symbols *syms, uint64_t ip);
 
+/* First address of function `name` in the running process, 0 when no mapped file defines it. */
+uint64_t symbols_address(const struct symbols *syms, const char *name);
+
 void symbols_free(struct symbols *syms);
 
 #endif

@@ -15,7 +15,8 @@
 
 #include <base/unix_socket.h>
 
-/* A directory per test; the whole of it is removed again, and must be empty of anything but what the test left. */
+/* A directory per test; the whole of it is removed again, and must be empty of anything but what
+ * the test left. */
 struct fixture {
 	char dir[64];
 	char path[96];
@@ -47,12 +48,12 @@ static int fixture_teardown(void **state)
 
 static struct unix_socket_spec spec_of(const struct fixture *f)
 {
-	return (struct unix_socket_spec){ .path = f->path, .mode = 0660 };
+	return (struct unix_socket_spec){.path = f->path, .mode = 0660};
 }
 
 static void listener_has_the_mode_asked_for_whatever_the_umask(void **state)
 {
-	static const mode_t modes[] = { 0600, 0660, 0666, 0777, 0 };
+	static const mode_t modes[] = {0600, 0660, 0666, 0777, 0};
 	struct fixture *f = *state;
 	struct unix_socket_spec spec = spec_of(f);
 	mode_t old = umask(0077);
@@ -216,8 +217,7 @@ static void path_of_107_bytes_works_and_108_is_refused_with_its_length(void **st
 	path[UNIX_SOCKET_PATH_MAX + 1] = '\0';
 	assert_int_equal(unix_socket_listen(&spec, f->error, sizeof(f->error)), -ENAMETOOLONG);
 	assert_non_null(strstr(f->error, "is 108 bytes long; allowed: 1..107 bytes"));
-	assert_int_equal(
-		unix_socket_connect(path, f->error, sizeof(f->error)), -ENAMETOOLONG);
+	assert_int_equal(unix_socket_connect(path, f->error, sizeof(f->error)), -ENAMETOOLONG);
 	assert_int_equal(unix_socket_connect("", f->error, sizeof(f->error)), -EINVAL);
 }
 
@@ -270,8 +270,7 @@ static void connect_tells_nobody_there_from_a_full_queue(void **state)
 	while (n-- > 0)
 		close(clients[n]);
 	close(fd);
-	assert_int_equal(
-		unix_socket_connect(f->path, f->error, sizeof(f->error)), -ECONNREFUSED);
+	assert_int_equal(unix_socket_connect(f->path, f->error, sizeof(f->error)), -ECONNREFUSED);
 }
 
 static void unlink_removes_our_name_but_not_a_successors(void **state)

@@ -13,7 +13,7 @@
  * Thread rule: tables are built and freed by the control thread; gmem_translate() and friends may be called by any
  * thread that is sure (RCU) that the table still exists.
  *
- * The peer owns the backing file and may shrink it at any time. Access past the end raises SIGBUS; gmem_guard.h turns
+ * The peer owns the backing file and may shrink it at any time. Access past the end raises SIGBUS; gmem/guard.h turns
  * that into a zero page and a broken flag.
  */
 #ifndef GMEM_GMEM_H
@@ -26,11 +26,17 @@
 /* Memory slots offered by GET_MAX_MEM_SLOTS; what Linux vhost and QEMU use. Never to shrink: guests would not reconnect. */
 #define GMEM_MAX_REGIONS 509
 
+/*
+ * Most memory of one guest: 16 TiB. A file may be sparse and cost its owner nothing, but every byte mapped is address
+ * space of ours, of which there are 128 TiB for all guests.
+ */
+#define GMEM_MAX_BYTES (1ULL << 44)
+
 struct gmem_mapping;
 
 struct gmem_region {
 	uint64_t gpa;  /* first guest physical address */
-	uint64_t size; /* bytes, > 0; gpa + size and uva + size do not wrap */
+	uint64_t size; /* bytes, > 0; the last byte's gpa and uva do not wrap */
 	uint64_t uva;  /* front end's virtual address of gpa */
 	uint8_t *hva;  /* our address of gpa */
 	struct gmem_mapping *mapping;
@@ -53,9 +59,12 @@ struct gmem_region_spec {
 /*
  * Builds a table from `n` regions (0 is legal: no memory).
  * Returns 0 and the table, or a negative errno and one line in `error` that names the region, the value and the limit:
- *   -EINVAL   size 0, address wrap, file shorter than offset + size, not a regular shared-memory or hugetlbfs file
+ *   -EINVAL   size 0, address wrap, file shorter than offset + size, not a shared-memory or hugetlbfs file that is
+ *             open for reading and writing and not sealed against the latter
+ *   -EBADF    fd is none
  *   -EEXIST   overlap in gpa or uva
- *   -E2BIG    more than GMEM_MAX_REGIONS
+ *   -E2BIG    more than GMEM_MAX_REGIONS, or than GMEM_MAX_BYTES in all
+ *   -ENOMEM
  *   other     from mmap
  * Nothing is mapped on error.
  */
@@ -76,7 +85,7 @@ void gmem_free(struct gmem *mem);
 /* A table over memory of our own process with gpa == uva == hva == address: driver side, tests. -ENOMEM. */
 int gmem_create_identity(void *address, uint64_t size, struct gmem **mem);
 
-/* Whether the peer took memory away under one of the mappings (see gmem_guard.h). Such a guest must be disconnected. */
+/* Whether the peer took memory away under one of the mappings (see gmem/guard.h). Such a guest must be disconnected. */
 bool gmem_is_broken(const struct gmem *mem);
 
 /*

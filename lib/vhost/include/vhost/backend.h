@@ -25,6 +25,7 @@
 #include <sys/types.h>
 
 #include <gmem/gmem.h>
+#include <vhost/message.h>
 #include <vring/device.h>
 
 /* Queue pairs a session can carry at most; two rings each. */
@@ -36,7 +37,7 @@
 
 enum vu_ring_state {
 	VU_RING_STOPPED, /* initial, and after GET_VRING_BASE */
-	VU_RING_STARTED, /* after SET_VRING_KICK, but something is missing (size, addresses, memory): not usable yet */
+	VU_RING_STARTED, /* after SET_VRING_KICK, but something is missing (features, size, addresses, base, memory) */
 	VU_RING_RUNNING, /* `device` is initialised */
 	VU_RING_BROKEN,  /* the worker found device.breakage; only stop or reset ends it */
 };
@@ -73,16 +74,30 @@ struct vu_backend_config {
 	const char *name;           /* for log lines; copied */
 	uint64_t features;          /* virtio bits offered; VHOST_USER_F_PROTOCOL_FEATURES is added */
 	unsigned int n_queue_pairs; /* 1..VU_MAX_QUEUE_PAIRS, answered to GET_QUEUE_NUM */
-	const struct vu_backend_ops *ops;
+	uint64_t deadline_us;       /* 0: VU_DEADLINE_US */
+	uint64_t first_message_us;  /* a peer that says nothing for so long is disconnected; 0: never */
+	const struct vu_backend_ops *ops; /* outlives the session; quiesce and resume are required */
 	void *ctx;
 };
 
-struct vu_backend;
+/* Virtio bits that need what this library does not have: packed rings, an IOTLB, a dirty log. */
+#define VU_BACKEND_FEATURES_REFUSED \
+	(VU_BIT(34) | VU_BIT(33) | VU_BIT(VHOST_USER_F_LOG_ALL))
 
-/* Takes over `fd` (connected stream socket) on success. NULL with errno ENOMEM or EINVAL. */
+struct vu_backend;
+struct vu_transport;
+
+/*
+ * Takes over `fd` (connected stream socket) on success. NULL with errno ENOMEM, ENOTSOCK, EPROTOTYPE (no stream), or
+ * EINVAL: queue pairs out of range, a feature of VU_BACKEND_FEATURES_REFUSED, or one whose prerequisite is not offered.
+ */
 struct vu_backend *vu_backend_create(const struct vu_backend_config *config, int fd);
 
-/* Quiesces, closes everything the session owns, frees it. NULL is allowed. */
+/* The same over any transport (vhost/connection.h): tests, fuzzing. Takes it over on success. */
+struct vu_backend *vu_backend_create_on(
+	const struct vu_backend_config *config, const struct vu_transport *transport);
+
+/* Quiesces (and does not resume), closes everything the session owns, frees it. NULL is allowed. */
 void vu_backend_destroy(struct vu_backend *session);
 
 /* For the event loop: the fd, and the poll events (POLLIN, and POLLOUT while replies wait) to watch. */
@@ -110,15 +125,17 @@ const struct gmem *vu_backend_memory(const struct vu_backend *session);
 /* index < 2 * n_queue_pairs. Even: receive ring (device writes); odd: transmit ring. */
 struct vu_ring *vu_backend_ring(struct vu_backend *session, unsigned int index);
 
-/* Called by the user when a worker reported a broken ring: state becomes BROKEN, err fd is signalled, NEEDS_RESET shown. */
+/*
+ * Called by the user when a worker reported a broken ring: state becomes BROKEN, err fd is signalled, NEEDS_RESET shown.
+ * Does nothing if device.breakage is VRING_INTACT or the ring is not running: the report was about an earlier life.
+ */
 void vu_backend_ring_broken(struct vu_backend *session, unsigned int index);
 
 /* Peer credentials (SO_PEERCRED) at creation; -1 if unknown. */
 pid_t vu_backend_peer_pid(const struct vu_backend *session);
 uid_t vu_backend_peer_uid(const struct vu_backend *session);
 
-/* Names of feature and protocol feature bits ("MRG_RXBUF", "REPLY_ACK"), or NULL for bits without a name. */
-const char *vu_feature_name(unsigned int bit);
-const char *vu_protocol_feature_name(unsigned int bit);
+/* Requests that were refused, with or without the end of the session. */
+uint64_t vu_backend_n_refused(const struct vu_backend *session);
 
 #endif

@@ -98,7 +98,7 @@ struct vring_config {
 	uint16_t size; /* split: power of two, 1..32768 */
 	bool event_idx;
 	bool indirect;
-	bool in_order;
+	bool in_order;       /* negotiated; buffers are used in ring order either way, and every entry is written */
 	bool mergeable;      /* reserve may spread a frame over several buffers */
 	uint16_t header_len; /* bytes of virtio-net header; a receive buffer shorter than that is VRING_FAULT_LENGTH */
 	uint16_t avail_idx;  /* next available index to look at */
@@ -120,10 +120,11 @@ struct vring_device {
 	uint16_t last_avail_idx; /* next to take */
 	uint16_t used_idx;       /* next to write; ahead of the ring's own index until publish */
 	uint16_t published_idx;  /* what the driver can see */
-	uint16_t header_len;
+	uint32_t writable_min_len; /* bytes a writable buffer must have */
+	uint32_t n_uncalled;       /* published since needs_call was asked; stops counting beyond 65535 */
+	bool call_is_due;          /* the first answer of needs_call is yes, see there */
 	bool event_idx;
 	bool indirect;
-	bool in_order;
 	bool mergeable;
 	uint8_t breakage; /* enum vring_breakage */
 	/* Cold. */

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Frames that go from one socket to another (or come back to the same): their looks, their flows, what became of them. */
+#ifndef RINGBENCH_DIRECTION_H
+#define RINGBENCH_DIRECTION_H
+
+#include "flow.h"
+#include "frame.h"
+#include "histogram.h"
+#include "offload.h"
+#include "options.h"
+#include "segments.h"
+#include "session.h"
+
+/* A flow and where it is sent. */
+struct direction_flow {
+	struct flow window;
+	struct segments segments;
+	uint8_t queue; /* pair its frames are sent on */
+};
+
+/* The share of one transmit queue. */
+struct direction_queue {
+	uint64_t n_sent;
+	uint64_t n_settled; /* of those, received or lost: the rest is in flight */
+	uint64_t n_warmup;  /* warm-up frames received that were sent here */
+};
+
+struct direction_counters {
+	uint64_t n_sent;
+	uint64_t sent_bytes;
+	uint64_t n_received; /* distinct and good */
+	uint64_t received_bytes;
+	uint64_t n_segmented; /* of those, put together from several segments */
+	uint64_t n_faults[FRAME_N_FAULTS];
+	uint64_t n_misdirected; /* frames of another direction that came out at this one's end */
+	uint64_t n_foreign;     /* not sent by us */
+	uint64_t n_stalls;      /* times that everything in flight was given up */
+	uint64_t n_unsent_late; /* open loop: frames that were due and could not be sent in time */
+	/* The part of loss and duplicates that falls to a back end that went away (--reconnect). */
+	uint64_t n_outage_lost;
+	uint64_t n_outage_duplicated;
+};
+
+struct direction {
+	struct session *from;
+	struct session *to;
+	bool active; /* sends measured frames; else only warm-up ones, so that a bridge learns */
+	bool mergeable; /* the receiving end */
+	struct frame_format sent;
+	struct frame_format received;
+	struct offload_rules rules;
+	bool partial_csum;
+	uint16_t mss; /* 0: no segmentation left to do */
+	uint32_t frame_payload; /* TCP: of the whole frame */
+	uint32_t bare_size;     /* TCP: of the whole frame */
+	uint64_t window; /* frames in flight per queue; 0: open loop */
+	unsigned int n_flows;
+	struct direction_flow *flows;
+	struct direction_queue queues[OPTIONS_MAX_QUEUES];
+	struct direction_counters counters;
+	struct histogram latency; /* TSC cycles */
+};
+
+/* Sets a direction up between two open sessions. 0 or -ENOMEM; direction_fini() frees it. */
+int direction_init(struct direction *direction, const struct options *options, struct session *from,
+	struct session *to, bool active, uint64_t seed);
+void direction_fini(struct direction *direction);
+
+static inline uint64_t direction_in_flight(const struct direction *direction, unsigned int queue)
+{
+	return direction->queues[queue].n_sent - direction->queues[queue].n_settled;
+}
+
+uint64_t direction_total_in_flight(const struct direction *direction, unsigned int n_queues);
+
+/* Gives up whatever is in flight: lost. Returns how many frames that were. */
+uint64_t direction_flush(struct direction *direction);
+
+/* Sums over the flows, the outage's part not counted. */
+struct direction_totals {
+	uint64_t n_lost;
+	uint64_t n_duplicated;
+	uint64_t n_reordered;
+	uint64_t n_late;
+	uint64_t n_corrupted;
+};
+void direction_sum(const struct direction *direction, struct direction_totals *totals);
+
+#endif

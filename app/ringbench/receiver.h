@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The receive side of one ring: takes used buffers, judges the frames in them, offers the buffers again in their order. */
+#ifndef RINGBENCH_RECEIVER_H
+#define RINGBENCH_RECEIVER_H
+
+#include "direction.h"
+
+struct receiver {
+	struct session_ring *ring;
+	struct direction *direction; /* the one whose frames arrive here */
+	const struct direction *all; /* every direction, to tell where a stray frame belongs */
+	unsigned int n_all;
+	bool verify_all;
+	unsigned int verify_every;  /* 0: never look at every byte */
+	unsigned int until_verify;
+	/* A frame over several buffers (VIRTIO_NET_F_MRG_RXBUF) of which `n_parts` of `n_wanted` are here; n_wanted 0: none. */
+	unsigned int n_parts;
+	unsigned int n_wanted;
+	uint32_t parts_len;
+	struct ring_used *parts; /* n_slots */
+	/* Scratch for one poll; n_slots each. */
+	struct ring_used *used;
+	uint16_t *slots;
+	uint8_t *frame; /* a frame in one piece, header included */
+};
+
+int receiver_init(struct receiver *receiver, struct session_ring *ring, struct direction *direction,
+	const struct options *options);
+void receiver_fini(struct receiver *receiver);
+
+/* Takes up to `max` buffers. Returns how many, or -EPROTO for a broken ring. `now` is the TSC. */
+int receiver_poll(struct receiver *receiver, unsigned int max, uint64_t now);
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static const char *const breakage_names[] = {
+	[RING_INTACT] = "intact",
+	[RING_BROKEN_USED_IDX] = "used index jumped past what was offered",
+	[RING_BROKEN_USED_ID] = "used entry names a buffer that is not outstanding",
+};
+_Static_assert(sizeof(breakage_names) / sizeof(breakage_names[0]) == RING_N_BREAKAGES,
+	"a name for each breakage");
+
+static bool is_power_of_two(uint32_t n)
+{
+	return n != 0 && (n & (n - 1)) == 0;
+}
+
+int ring_init(struct ring *ring, const struct ring_config *config)
+{
+	if (!is_power_of_two(config->size) || config->size > 32768 ||
+		!is_power_of_two(config->n_chain))
+		return -EINVAL;
+	if (!config->indirect && config->n_chain > config->size)
+		return -EINVAL;
+	*ring = (struct ring){
+		.desc = config->desc,
+		.avail = config->avail,
+		.used = config->used,
+		.mask = (uint16_t)(config->size - 1),
+		.n_slots = config->indirect ? config->size :
+					      (uint16_t)(config->size / config->n_chain),
+		.chain_shift = config->indirect ? 0 : (uint8_t)__builtin_ctz(config->n_chain),
+		.writable = config->writable,
+		.event_idx = config->event_idx,
+		.in_order = config->in_order,
+		.indirect = config->indirect,
+		.n_chain = config->n_chain,
+		.tables = config->tables,
+		.tables_gpa = config->tables_gpa,
+	};
+	ring->slots = calloc(ring->n_slots, sizeof(*ring->slots));
+	if (ring->slots == NULL)
+		return -ENOMEM;
+	ring_set_call(ring, false);
+	return 0;
+}
+
+void ring_fini(struct ring *ring)
+{
+	free(ring->slots);
+	ring->slots = NULL;
+}
+
+void ring_describe(struct ring *ring, unsigned int slot, uint64_t gpa, uint32_t len)
+{
+	uint32_t first = ring->indirect ? 0 : slot * ring->n_chain;
+	struct vring_desc *chain =
+		ring->indirect ? &ring->tables[slot * ring->n_chain] : &ring->desc[first];
+	uint32_t piece = len / ring->n_chain;
+
+	for (uint32_t i = 0; i < ring->n_chain; i++) {
+		bool last = i + 1 == ring->n_chain;
+
+		chain[i] = (struct vring_desc){
+			.addr = gpa + (uint64_t)i * piece,
+			.len = last ? len - i * piece : piece,
+			.flags = (uint16_t)((last ? 0 : VRING_DESC_F_NEXT) |
+				(ring->writable ? VRING_DESC_F_WRITE : 0)),
+			/* Also where the flag is missing: IN_ORDER wants x + 1 throughout (2.7.5.2). */
+			.next = (uint16_t)((first + i + 1) & (ring->indirect ? 0xffff : ring->mask)),
+		};
+	}
+	if (ring->indirect)
+		ring->desc[slot] = (struct vring_desc){
+			.addr = ring->tables_gpa + (uint64_t)slot * ring->n_chain * sizeof(*chain),
+			.len = (uint32_t)(ring->n_chain * sizeof(*chain)),
+			.flags = VRING_DESC_F_INDIRECT,
+			.next = (uint16_t)((slot + 1) & ring->mask),
+		};
+	ring->slots[slot].capacity = ring->writable ? len : 0;
+}
+
+bool ring_needs_kick(struct ring *ring)
+{
+	uint16_t old = ring->kicked_idx, new = ring->published_idx;
+
+	if (old == new)
+		return false;
+	ring->kicked_idx = new;
+	/* Fence K: the available index before the look at the device's wish (2.7.13.4.1); pairs with the device's fence. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (ring->event_idx) {
+		uint16_t event = __atomic_load_n(
+			vring_avail_event_of(ring->used, (uint16_t)(ring->mask + 1)), __ATOMIC_RELAXED);
+
+		return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
+	}
+	return !(__atomic_load_n(&ring->used->flags, __ATOMIC_RELAXED) & VRING_USED_F_NO_NOTIFY);
+}
+
+void ring_set_call(struct ring *ring, bool wanted)
+{
+	if (ring->event_idx)
+		/* Not wanted: an index half a circle away, which the device does not reach before it is set again. */
+		__atomic_store_n(vring_used_event_of(ring->avail, (uint16_t)(ring->mask + 1)),
+			wanted ? ring->used_idx : (uint16_t)(ring->used_idx - 0x8000),
+			__ATOMIC_RELAXED);
+	else
+		__atomic_store_n(&ring->avail->flags, wanted ? 0 : VRING_AVAIL_F_NO_INTERRUPT,
+			__ATOMIC_RELAXED);
+	/* Fence C: the wish before the caller's last look at the used index; pairs with the device's fence. */
+	if (wanted)
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static int broken(struct ring *ring, enum ring_breakage breakage)
+{
+	ring->breakage = (uint8_t)breakage;
+	return -EPROTO;
+}
+
+static int collect_any_order(struct ring *ring, struct ring_used *used, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		const struct vring_used_elem *entry =
+			&ring->used->ring[(uint16_t)(ring->used_idx + i) & ring->mask];
+		uint32_t id = __atomic_load_n(&entry->id, __ATOMIC_RELAXED);
+		uint32_t len = __atomic_load_n(&entry->len, __ATOMIC_RELAXED);
+		uint32_t slot = id >> ring->chain_shift;
+
+		if (slot >= ring->n_slots || slot << ring->chain_shift != id ||
+			!ring->slots[slot].outstanding)
+			return broken(ring, RING_BROKEN_USED_ID);
+		ring->slots[slot].outstanding = false;
+		used[i].slot = (uint16_t)slot;
+		used[i].len = len < ring->slots[slot].capacity ? len : ring->slots[slot].capacity;
+	}
+	return (int)n;
+}
+
+/* Slots come back as they were offered: the free-running index tells which one is next. */
+static int collect_in_order(
+	struct ring *ring, struct ring_used *used, unsigned int max, uint16_t pending, bool read_entries)
+{
+	unsigned int n = 0;
+
+	/* Unread entries: all or nothing, for the next entry to be read must be the first of a batch. */
+	if (!read_entries)
+		max = pending;
+	while (n < max && n < pending) {
+		uint16_t next_idx = (uint16_t)(ring->used_idx + n);
+		uint32_t slot = next_idx & (ring->n_slots - 1u);
+		uint32_t last_slot = slot, len = 0;
+		uint32_t n_skipped;
+
+		if (read_entries) {
+			const struct vring_used_elem *entry = &ring->used->ring[next_idx & ring->mask];
+			uint32_t id = __atomic_load_n(&entry->id, __ATOMIC_RELAXED);
+
+			len = __atomic_load_n(&entry->len, __ATOMIC_RELAXED);
+			last_slot = id >> ring->chain_shift;
+			if (last_slot >= ring->n_slots || last_slot << ring->chain_shift != id)
+				return broken(ring, RING_BROKEN_USED_ID);
+		}
+		n_skipped = (last_slot - slot) & (ring->n_slots - 1u);
+		if (n + n_skipped >= pending)
+			return broken(ring, RING_BROKEN_USED_ID);
+		for (; n_skipped > 0; n_skipped--, slot = (slot + 1) & (ring->n_slots - 1u), n++) {
+			ring->slots[slot].outstanding = false;
+			used[n].slot = (uint16_t)slot;
+			used[n].len = ring->slots[slot].capacity;
+		}
+		ring->slots[slot].outstanding = false;
+		used[n].slot = (uint16_t)slot;
+		used[n].len = len < ring->slots[slot].capacity ? len : ring->slots[slot].capacity;
+		n++;
+	}
+	return (int)n;
+}
+
+/*
+ * Entries of readable buffers say nothing but which one was used, which in order is known already: a driver need not
+ * read them, and not reading them spares the device's cache lines. As a checker we still read one time in this many.
+ */
+#define READ_ENTRIES_EVERY 64
+
+int ring_collect(struct ring *ring, struct ring_used *used, unsigned int max)
+{
+	uint16_t pending = ring_pending(ring);
+	int n;
+
+	if (ring->breakage != RING_INTACT)
+		return -EPROTO;
+	if (pending == 0)
+		return 0;
+	if (pending > ring_outstanding(ring))
+		return broken(ring, RING_BROKEN_USED_IDX);
+	if (ring->in_order)
+		n = collect_in_order(ring, used, max, pending,
+			ring->writable || ring->n_collects++ % READ_ENTRIES_EVERY == 0);
+	else
+		n = collect_any_order(ring, used, pending < max ? pending : max);
+	if (n > 0)
+		ring->used_idx = (uint16_t)(ring->used_idx + n);
+	return n;
+}
+
+const char *ring_breakage_name(enum ring_breakage breakage)
+{
+	return breakage_names[breakage];
+}

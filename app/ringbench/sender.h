@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The transmit side of one ring: built frames that are stamped and offered when there is leave to send. */
+#ifndef RINGBENCH_SENDER_H
+#define RINGBENCH_SENDER_H
+
+#include "direction.h"
+
+struct sender {
+	struct session_ring *ring;
+	struct direction *direction;
+	unsigned int queue;
+	unsigned int n_queues;
+	unsigned int next_flow; /* of the flows queue, queue + n_queues, ... */
+	/* Slots that can be filled, first used first: in order, that is ring order. */
+	uint16_t *free_slots; /* n_slots */
+	uint32_t free_head;   /* free-running; next to take */
+	uint32_t free_tail;   /* next to put */
+	uint32_t *sizes;      /* of each slot's frame */
+	struct ring_used *used;
+	uint16_t *slots;
+	bool blocked; /* frames were due and all slots taken */
+};
+
+/* Builds the frames. 0 or -ENOMEM. */
+int sender_init(struct sender *sender, struct session_ring *ring, struct direction *direction,
+	unsigned int queue, const struct options *options);
+void sender_fini(struct sender *sender);
+
+/* Sends up to `max` (<= n_slots) frames, stamped `now`. Returns how many, or -EPROTO for a broken ring. */
+int sender_send(struct sender *sender, unsigned int max, uint64_t now);
+
+/* Sends one warm-up frame. 1, 0 if there is no slot, or -EPROTO. */
+int sender_send_warmup(struct sender *sender, uint64_t now);
+
+/* Frames the device has taken and not returned. */
+static inline unsigned int sender_outstanding(const struct sender *sender)
+{
+	return sender->ring->ring.n_slots - (sender->free_tail - sender->free_head);
+}
+
+#endif

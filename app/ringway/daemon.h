@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The running daemon: what the configuration asked for, wired together. Control thread. */
+#ifndef RINGWAY_DAEMON_H
+#define RINGWAY_DAEMON_H
+
+#include <config/config.h>
+#include <control/control.h>
+#include <worker/worker.h>
+
+struct event_base;
+
+struct daemon {
+	struct event_base *events;
+	struct port_host port_host;
+	struct topology topology;
+	struct workers *workers;
+	struct control_server *control;
+	struct event *tick;
+	struct event *guard;
+	struct event *signals[2];
+};
+
+/* Starts everything, serves until SIGINT or SIGTERM, stops everything. 0, or -1 after an error line. */
+int daemon_run(const struct config *config);
+
+/* Makes a port and connects it to the bridge `port->bridge_name`, if one is named. 0, or a negative errno and a line. */
+int daemon_port_add(struct daemon *daemon, const struct config_port *port, char *error,
+	size_t error_size);
+
+/* -ENOENT and a line if there is no such port. */
+int daemon_port_remove(
+	struct daemon *daemon, const char *name, char *error, size_t error_size);
+
+struct port *daemon_port_find(const struct daemon *daemon, const char *name);
+struct bridge *daemon_bridge_find(struct daemon *daemon, const char *name);
+
+/* The methods of the control socket; ctx is the daemon. */
+extern const struct control_method rpc_methods[];
+
+#endif

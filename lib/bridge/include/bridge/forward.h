@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * From the frames of one burst to the queues they leave by. Worker threads.
+ *
+ * A forwarder is one worker's set of lanes; a lane is its way into one transmit queue. Deciding where frames go (bridge
+ * or cross-connect) and sending them are two steps: decisions collect frames in lanes, then every lane is flushed once,
+ * so a queue is locked (if it is shared), filled and published once per burst. Signalling waits for the end of the
+ * worker's round, forward_notify().
+ */
+#ifndef BRIDGE_FORWARD_H
+#define BRIDGE_FORWARD_H
+
+#include <bridge/fdb.h>
+#include <port/offload.h>
+#include <port/port.h>
+
+/* One worker's way into one transmit queue. */
+struct lane {
+	struct tx_queue *queue;
+	struct port_counters *counters; /* this worker's for the queue's port */
+	bool is_shared;                 /* another worker has a lane into the same queue: lock */
+	bool is_dirty;                  /* something was sent since forward_notify() */
+	uint16_t n;
+	struct frame *frames[FRAME_BURST];
+};
+
+/* How this worker reaches a port; n_lanes 0: not at all now. */
+struct forward_port {
+	const struct port *port; /* NULL: no such port */
+	struct port_counters *counters;
+	uint16_t first_lane;
+	uint16_t n_lanes;
+};
+
+/* A bridge as one worker sees it. */
+struct bridge_view {
+	struct fdb *fdb;
+	const struct fdb_state *state;
+	struct fdb_cache *cache;
+	unsigned int n_members;
+	uint16_t members[PORT_MAX]; /* port ids */
+};
+
+struct forwarder {
+	struct forward_port ports[PORT_MAX]; /* by port id */
+	struct offload *offload;             /* the worker's */
+	unsigned int n_active, n_dirty;
+	uint16_t *active; /* lanes with frames waiting; room for every lane */
+	uint16_t *dirty;  /* lanes to notify */
+	/* frames[i] of the burst in its other form, with or without tag: each has only one. */
+	struct frame retagged[FRAME_BURST];
+	struct frame_room retagged_rooms[FRAME_BURST];
+	unsigned int n_lanes;
+	struct lane lanes[];
+};
+
+/* Sends n (<= FRAME_BURST) frames that came in by `ingress` to where the bridge says. All are dealt with on return. */
+void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridge,
+	const struct forward_port *ingress, struct frame *frames, unsigned int n);
+
+/*
+ * Sends n frames to the other end of a cross-connect, by the queue that belongs to the one they came in by. Returns how
+ * many are dealt with: n, unless `lossless`, which leaves frames the far queue has no room for.
+ */
+unsigned int cross_forward(struct forwarder *forwarder, const struct forward_port *egress,
+	uint16_t rx_queue_index, struct frame *frames, unsigned int n, bool lossless);
+
+/* Signals every queue something was sent to since the last call. */
+void forward_notify(struct forwarder *forwarder);
+
+#endif

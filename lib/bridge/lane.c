@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Lanes: sending what forwarding collected, with offloads done in software where the far side cannot. */
+#include "lane.h"
+
+static void lane_lock(struct lane *lane)
+{
+	struct tx_queue *queue = lane->queue;
+
+	if (!lane->is_shared || rte_spinlock_trylock(&queue->lock))
+		return;
+	__atomic_fetch_add(&queue->n_contended, 1, __ATOMIC_RELAXED);
+	rte_spinlock_lock(&queue->lock);
+}
+
+static void lane_unlock(struct lane *lane)
+{
+	if (lane->is_shared)
+		rte_spinlock_unlock(&lane->queue->lock);
+}
+
+/* One frame the far side cannot take as it is. False if it should wait for room (only said before anything was sent). */
+static bool send_resolved(struct lane *lane, struct offload *offload, const struct frame *frame)
+{
+	struct frame *segments[OFFLOAD_SEGMENTS_MAX];
+	struct frame *out;
+	uint8_t reason;
+	unsigned int sent = 0;
+	unsigned int n = offload_resolve(offload, frame, lane->queue->accepts, &out, &reason);
+
+	if (n == 0) {
+		lane->counters->drops[reason]++;
+		return true;
+	}
+	for (unsigned int i = 0; i < n; i++)
+		segments[i] = &out[i];
+	while (sent < n) {
+		unsigned int burst = RTE_MIN(n - sent, (unsigned int)FRAME_BURST);
+		unsigned int done =
+			lane->queue->send(lane->queue, lane->counters, &segments[sent], burst);
+
+		sent += done;
+		if (done < burst)
+			break;
+	}
+	offload_release(offload);
+	if (sent == 0)
+		return false;
+	/* A frame that went out in part cannot be taken back: what is missing counts as dropped. */
+	lane->counters->drops[lane->queue->full_reason] += n - sent;
+	return true;
+}
+
+unsigned int lane_send(
+	struct lane *lane, struct offload *offload, struct frame *const *frames, unsigned int n)
+{
+	uint8_t refused = (uint8_t)~lane->queue->accepts;
+	unsigned int sent = 0;
+
+	lane_lock(lane);
+	while (sent < n) {
+		unsigned int run = 0;
+		unsigned int done;
+
+		while (sent + run < n && (frames[sent + run]->needs & refused) == 0)
+			run++;
+		if (run > 0) {
+			done = lane->queue->send(lane->queue, lane->counters, &frames[sent], run);
+			sent += done;
+			if (done < run)
+				break;
+		} else if (send_resolved(lane, offload, frames[sent])) {
+			sent++;
+		} else {
+			break;
+		}
+	}
+	lane_unlock(lane);
+	return sent;
+}
+
+void lane_mark_dirty(struct forwarder *forwarder, struct lane *lane)
+{
+	if (lane->is_dirty)
+		return;
+	lane->is_dirty = true;
+	forwarder->dirty[forwarder->n_dirty++] = (uint16_t)(lane - forwarder->lanes);
+}
+
+void lanes_flush(struct forwarder *forwarder)
+{
+	for (unsigned int i = 0; i < forwarder->n_active; i++) {
+		struct lane *lane = &forwarder->lanes[forwarder->active[i]];
+		unsigned int sent = lane_send(lane, forwarder->offload, lane->frames, lane->n);
+
+		lane->counters->drops[lane->queue->full_reason] += lane->n - sent;
+		lane->n = 0;
+		lane_mark_dirty(forwarder, lane);
+	}
+	forwarder->n_active = 0;
+}
+
+void forward_notify(struct forwarder *forwarder)
+{
+	for (unsigned int i = 0; i < forwarder->n_dirty; i++) {
+		struct lane *lane = &forwarder->lanes[forwarder->dirty[i]];
+
+		lane_lock(lane);
+		lane->queue->notify(lane->queue);
+		lane_unlock(lane);
+		lane->is_dirty = false;
+	}
+	forwarder->n_dirty = 0;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What bridge and cross-connect do with lanes. Private to this library. */
+#ifndef BRIDGE_LANE_H
+#define BRIDGE_LANE_H
+
+#include <bridge/forward.h>
+
+/* Appends a frame to the lane; lanes_flush() sends it. */
+static inline void lane_put(struct forwarder *forwarder, struct lane *lane, struct frame *frame)
+{
+	if (lane->n == 0)
+		forwarder->active[forwarder->n_active++] = (uint16_t)(lane - forwarder->lanes);
+	lane->frames[lane->n++] = frame;
+}
+
+/* Sends what was put into lanes; what finds no room is dropped and counted. */
+void lanes_flush(struct forwarder *forwarder);
+
+/* Sends now. Returns how many were dealt with; the rest found no room. */
+unsigned int lane_send(
+	struct lane *lane, struct offload *offload, struct frame *const *frames, unsigned int n);
+
+void lane_mark_dirty(struct forwarder *forwarder, struct lane *lane);
+
+#endif

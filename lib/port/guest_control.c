@@ -1,0 +1,594 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A guest port's control half: its socket, its session, and which rings the workers may use. Control thread.
+ *
+ * Theory of operation. The vhost-user session calls quiesce() before and resume() after it changes anything a worker may be
+ * using. quiesce() lists no queues and has the host make new plans, so when it returns no worker touches this guest;
+ * resume() looks at the rings as they are now and lists those that can be used. A guest that is not connected lists
+ * none, so a session's end is a quiesce that stays.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <linux/virtio_config.h>
+#include <numa.h>
+#include <rte_malloc.h>
+
+#include <base/clock.h>
+#include <base/log.h>
+#include <port/guest.h>
+
+#include "guest_internal.h"
+
+/* Between attempts to connect, or to accept again after descriptors ran out. */
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 1000
+
+/*
+ * What librte_vhost offers, so that guests' drivers take the same path, less UFO and ECN: what is offered once binds for
+ * ever, because a running guest keeps the bits it took across our restart.
+ */
+#define GUEST_FEATURES                                                                            \
+	(1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM |                            \
+		1ULL << VIRTIO_NET_F_GUEST_TSO4 | 1ULL << VIRTIO_NET_F_GUEST_TSO6 |               \
+		1ULL << VIRTIO_NET_F_HOST_TSO4 | 1ULL << VIRTIO_NET_F_HOST_TSO6 |                 \
+		1ULL << VIRTIO_NET_F_MRG_RXBUF | 1ULL << VIRTIO_NET_F_CTRL_VQ |                   \
+		1ULL << VIRTIO_NET_F_CTRL_RX | 1ULL << VIRTIO_NET_F_GUEST_ANNOUNCE |              \
+		1ULL << VIRTIO_NET_F_MQ | 1ULL << VIRTIO_F_ANY_LAYOUT |                           \
+		1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_RING_F_EVENT_IDX |           \
+		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_IN_ORDER)
+
+enum guest_state {
+	GUEST_IDLE,       /* listening, nobody there */
+	GUEST_CONNECTING, /* nobody listens there yet; tried again */
+	GUEST_CONNECTED,  /* a front end is there, no ring runs */
+	GUEST_RUNNING,    /* at least one ring runs */
+	N_GUEST_STATES,
+};
+
+static const char *const state_names[] = {
+	[GUEST_IDLE] = "idle",
+	[GUEST_CONNECTING] = "connecting",
+	[GUEST_CONNECTED] = "connected",
+	[GUEST_RUNNING] = "running",
+};
+
+_Static_assert(sizeof(state_names) / sizeof(state_names[0]) == N_GUEST_STATES, "one name a state");
+
+struct guest {
+	struct port base;
+	const struct port_host *host;
+	enum guest_role role;
+	struct unix_socket_spec socket; /* strings owned */
+	unsigned int n_queue_pairs;
+	enum guest_state state;
+
+	int listen_fd; /* -1: role connect */
+	struct unix_socket_identity identity;
+	struct event *listen_event;
+	struct event *retry_event;
+	unsigned int retry_ms;
+
+	struct vu_backend *session; /* NULL: not connected */
+	struct event *session_event;
+	bool quiesced; /* list no queues: the session is about to change something */
+	uint64_t n_connects;
+	uint64_t n_faults_seen[VRING_N_FAULTS];
+	char last_error[UNIX_SOCKET_ERROR_MAX];
+	struct log_limit log_limit;
+
+	unsigned int n_rx, n_tx; /* usable now */
+	struct guest_rx_queue *rx_usable[PORT_MAX_QUEUES];
+	struct guest_tx_queue *tx_usable[PORT_MAX_QUEUES];
+	struct guest_rx_queue rx[PORT_MAX_QUEUES]; /* by queue pair */
+	struct guest_tx_queue tx[PORT_MAX_QUEUES];
+};
+
+static const struct port_ops guest_ops;
+
+bool port_is_guest(const struct port *port)
+{
+	return port->ops == &guest_ops;
+}
+
+static struct guest *guest_of(struct port *port)
+{
+	return (struct guest *)port;
+}
+
+static void set_state(struct guest *guest, enum guest_state state)
+{
+	if (guest->state == state)
+		return;
+	log_info("port %s: %s -> %s", guest->base.name, state_names[guest->state],
+		state_names[state]);
+	guest->state = state;
+}
+
+/* The NUMA node a page of guest memory lies on, -1 if the kernel does not say. */
+static int node_of(void *hva)
+{
+	int node = -1;
+
+	if (numa_available() < 0 || numa_move_pages(0, 1, &hva, NULL, &node, 0) != 0 || node < 0)
+		return -1;
+	return node;
+}
+
+static bool has(uint64_t features, unsigned int bit)
+{
+	return features >> bit & 1;
+}
+
+static uint8_t offloads_of(uint64_t features, unsigned int csum, unsigned int tso4, unsigned int tso6)
+{
+	return (uint8_t)((has(features, csum) ? FRAME_NEEDS_CSUM : 0) |
+			 (has(features, tso4) ? FRAME_NEEDS_TSO4 : 0) |
+			 (has(features, tso6) ? FRAME_NEEDS_TSO6 : 0));
+}
+
+/* Finds the usable rings and sets their queues up for what was negotiated. */
+static void queues_update(struct guest *guest)
+{
+	uint64_t features = vu_backend_features(guest->session);
+	bool long_header = has(features, VIRTIO_F_VERSION_1) || has(features, VIRTIO_NET_F_MRG_RXBUF);
+	uint16_t header_len = long_header ? 12 : 10;
+
+	guest->n_rx = 0;
+	guest->n_tx = 0;
+	for (unsigned int pair = 0; pair < guest->n_queue_pairs; pair++) {
+		struct guest_rx_queue *rx = &guest->rx[pair];
+		struct guest_tx_queue *tx = &guest->tx[pair];
+
+		tx->ring = vu_backend_ring(guest->session, 2 * pair);
+		tx->header_len = header_len;
+		tx->checks_csum = has(features, VIRTIO_NET_F_GUEST_CSUM);
+		tx->base.accepts = offloads_of(features, VIRTIO_NET_F_GUEST_CSUM,
+			VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6);
+		/* A disabled receive ring gets nothing; a disabled transmit ring is emptied all the same. */
+		if (tx->ring->state == VU_RING_RUNNING && tx->ring->enabled) {
+			tx->base.numa_node = node_of(tx->ring->device.used);
+			guest->tx_usable[guest->n_tx++] = tx;
+		}
+		rx->ring = vu_backend_ring(guest->session, 2 * pair + 1);
+		rx->header_len = header_len;
+		rx->offloads = offloads_of(features, VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4,
+			VIRTIO_NET_F_HOST_TSO6);
+		if (rx->ring->state == VU_RING_RUNNING) {
+			rx->base.numa_node = node_of(rx->ring->device.used);
+			guest->rx_usable[guest->n_rx++] = rx;
+		}
+	}
+	set_state(guest, guest->n_rx + guest->n_tx > 0 ? GUEST_RUNNING : GUEST_CONNECTED);
+}
+
+static void on_quiesce(void *ctx)
+{
+	struct guest *guest = ctx;
+
+	if (guest->n_rx + guest->n_tx > 0 && !guest->quiesced) {
+		guest->quiesced = true;
+		guest->host->changed(guest->host->ctx);
+	}
+	guest->quiesced = true;
+}
+
+static void on_resume(void *ctx)
+{
+	struct guest *guest = ctx;
+
+	queues_update(guest);
+	guest->quiesced = false;
+	if (guest->n_rx + guest->n_tx > 0)
+		guest->host->changed(guest->host->ctx);
+}
+
+static const struct vu_backend_ops session_ops = {
+	.quiesce = on_quiesce,
+	.resume = on_resume,
+};
+
+static void retry_later(struct guest *guest, unsigned int ms)
+{
+	struct timeval delay = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+	event_add(guest->retry_event, &delay);
+}
+
+static void session_end(struct guest *guest)
+{
+	event_free(guest->session_event);
+	guest->session_event = NULL;
+	on_quiesce(guest);
+	guest->n_rx = 0;
+	guest->n_tx = 0;
+	vu_backend_destroy(guest->session);
+	guest->session = NULL;
+	guest->quiesced = false;
+	memset(guest->n_faults_seen, 0, sizeof(guest->n_faults_seen));
+}
+
+static void session_lost(struct guest *guest, const char *why)
+{
+	if (why[0] != '\0') {
+		snprintf(guest->last_error, sizeof(guest->last_error), "%s", why);
+		log_limited(&guest->log_limit, LOG_LEVEL_WARN, "port %s: %s; disconnected",
+			guest->base.name, why);
+	}
+	session_end(guest);
+	if (guest->role == GUEST_ROLE_CONNECT) {
+		set_state(guest, GUEST_CONNECTING);
+		retry_later(guest, RETRY_MIN_MS);
+	} else {
+		set_state(guest, GUEST_IDLE);
+	}
+}
+
+static void session_watch(struct guest *guest);
+
+static void on_session(evutil_socket_t fd, short what, void *ctx)
+{
+	struct guest *guest = ctx;
+
+	if (vu_backend_process(guest->session) != 0) {
+		session_lost(guest, vu_backend_close_text(guest->session));
+		return;
+	}
+	session_watch(guest);
+}
+
+/* Watches the session's fd for what it wants now, and its deadline. */
+static void session_watch(struct guest *guest)
+{
+	short events = vu_backend_events(guest->session);
+	uint64_t deadline_us = vu_backend_deadline_us(guest->session);
+	uint64_t now_us = clock_now_us();
+	uint64_t wait_us = deadline_us > now_us ? deadline_us - now_us : 0;
+	struct timeval wait = { .tv_sec = (time_t)(wait_us / 1000000),
+		.tv_usec = (suseconds_t)(wait_us % 1000000) };
+
+	event_del(guest->session_event);
+	event_assign(guest->session_event, guest->host->events, vu_backend_fd(guest->session),
+		(short)((events & POLLIN ? EV_READ : 0) | (events & POLLOUT ? EV_WRITE : 0)),
+		on_session, guest);
+	event_add(guest->session_event, deadline_us == UINT64_MAX ? NULL : &wait);
+}
+
+/* Starts a session on a connected socket, which it takes over. */
+static void session_begin(struct guest *guest, int fd)
+{
+	struct vu_backend_config config = {
+		.name = guest->base.name,
+		.features = GUEST_FEATURES |
+			    (guest->base.mtu != 0 ? 1ULL << VIRTIO_NET_F_MTU : 0),
+		.n_queue_pairs = guest->n_queue_pairs,
+		.ops = &session_ops,
+		.ctx = guest,
+	};
+
+	guest->session = vu_backend_create(&config, fd);
+	if (guest->session == NULL) {
+		log_error("port %s: cannot start a session: %s", guest->base.name, strerror(errno));
+		close(fd);
+		return;
+	}
+	guest->session_event = event_new(guest->host->events, fd, EV_READ, on_session, guest);
+	if (guest->session_event == NULL) {
+		log_error("port %s: cannot watch a session: out of memory", guest->base.name);
+		vu_backend_destroy(guest->session);
+		guest->session = NULL;
+		return;
+	}
+	guest->n_connects++;
+	guest->retry_ms = RETRY_MIN_MS;
+	set_state(guest, GUEST_CONNECTED);
+	session_watch(guest);
+}
+
+static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
+{
+	struct guest *guest = ctx;
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+			/* The connection stays queued: without a pause this event would fire at once, for ever. */
+			log_limited(&guest->log_limit, LOG_LEVEL_ERROR,
+				"port %s: cannot accept: %s; raise the limit of open files (ulimit -n); "
+				"trying again in %d ms",
+				guest->base.name, strerror(errno), RETRY_MAX_MS);
+			event_del(guest->listen_event);
+			retry_later(guest, RETRY_MAX_MS);
+		}
+		return;
+	}
+	if (guest->session != NULL) {
+		log_limited(&guest->log_limit, LOG_LEVEL_WARN,
+			"port %s: a second front end was turned away, one is connected (pid %d)",
+			guest->base.name, (int)vu_backend_peer_pid(guest->session));
+		close(fd);
+		return;
+	}
+	session_begin(guest, fd);
+}
+
+static void on_retry(evutil_socket_t unused_fd, short what, void *ctx)
+{
+	struct guest *guest = ctx;
+	char error[UNIX_SOCKET_ERROR_MAX];
+	int fd;
+
+	if (guest->role == GUEST_ROLE_LISTEN) {
+		event_add(guest->listen_event, NULL);
+		return;
+	}
+	fd = unix_socket_connect(guest->socket.path, error, sizeof(error));
+	if (fd >= 0) {
+		session_begin(guest, fd);
+		return;
+	}
+	/* A front end that is not there yet is the normal case; anything else is said once per kind. */
+	if (fd != -ENOENT && fd != -ECONNREFUSED && fd != -EAGAIN &&
+		strcmp(guest->last_error, error) != 0) {
+		snprintf(guest->last_error, sizeof(guest->last_error), "%s", error);
+		log_limited(&guest->log_limit, LOG_LEVEL_WARN, "port %s: %s", guest->base.name,
+			guest->last_error);
+	}
+	retry_later(guest, guest->retry_ms);
+	guest->retry_ms = guest->retry_ms * 2 < RETRY_MAX_MS ? guest->retry_ms * 2 : RETRY_MAX_MS;
+}
+
+static unsigned int guest_list_rx(struct port *port, struct rx_queue **queues)
+{
+	struct guest *guest = guest_of(port);
+
+	if (guest->quiesced)
+		return 0;
+	for (unsigned int i = 0; i < guest->n_rx; i++)
+		queues[i] = &guest->rx_usable[i]->base;
+	return guest->n_rx;
+}
+
+static unsigned int guest_list_tx(struct port *port, struct tx_queue **queues)
+{
+	struct guest *guest = guest_of(port);
+
+	if (guest->quiesced)
+		return 0;
+	for (unsigned int i = 0; i < guest->n_tx; i++)
+		queues[i] = &guest->tx_usable[i]->base;
+	return guest->n_tx;
+}
+
+static json_t *describe_bits(uint64_t bits, const char *(*name_of)(unsigned int bit))
+{
+	json_t *names = json_array();
+
+	for (unsigned int bit = 0; bit < 64; bit++) {
+		if (!has(bits, bit))
+			continue;
+		if (name_of(bit) != NULL)
+			json_array_append_new(names, json_string(name_of(bit)));
+		else
+			json_array_append_new(names, json_sprintf("bit %u", bit));
+	}
+	return names;
+}
+
+static json_t *describe_memory(const struct gmem *mem)
+{
+	json_t *regions = json_array();
+
+	for (unsigned int i = 0; mem != NULL && i < mem->n_regions; i++) {
+		const struct gmem_region *region = &mem->regions[i];
+
+		json_array_append_new(regions,
+			json_pack("{s:I, s:I, s:I}", "gpa", (json_int_t)region->gpa, "size",
+				(json_int_t)region->size, "uva", (json_int_t)region->uva));
+	}
+	return regions;
+}
+
+static json_t *describe_rings(struct guest *guest)
+{
+	json_t *rings = json_array();
+
+	for (unsigned int i = 0; i < 2 * guest->n_queue_pairs; i++) {
+		const struct vu_ring *ring = vu_backend_ring(guest->session, i);
+		bool live = ring->state == VU_RING_RUNNING || ring->state == VU_RING_BROKEN;
+		const struct rx_queue *rx = &guest->rx[i / 2].base;
+
+		if (ring->size == 0)
+			continue;
+		/* The worker goes on meanwhile: indices are a glance, exact only when traffic stands. */
+		json_array_append_new(rings,
+			json_pack("{s:i, s:s, s:i, s:b, s:b, s:b, s:i, s:i, s:i}", "index", (int)i,
+				"dir", i % 2 == 0 ? "rx" : "tx", "size", (int)ring->size, "started",
+				ring->state != VU_RING_STOPPED, "enabled", ring->enabled, "broken",
+				ring->state == VU_RING_BROKEN, "avail_idx",
+				live ? (int)ring->device.last_avail_idx : 0, "used_idx",
+				live ? (int)ring->device.used_idx : 0, "worker",
+				i % 2 == 1 ? rx->worker : -1));
+	}
+	return rings;
+}
+
+static void guest_describe(struct port *port, json_t *object)
+{
+	struct guest *guest = guest_of(port);
+	struct vu_backend *session = guest->session;
+
+	json_object_set_new(object, "socket", json_string(guest->socket.path));
+	json_object_set_new(object, "role",
+		json_string(guest->role == GUEST_ROLE_LISTEN ? "listen" : "connect"));
+	json_object_set_new(object, "state", json_string(state_names[guest->state]));
+	json_object_set_new(object, "link", json_boolean(guest->state == GUEST_RUNNING));
+	json_object_set_new(object, "queue_pairs", json_integer(guest->n_queue_pairs));
+	json_object_set_new(object, "connects", json_integer((json_int_t)guest->n_connects));
+	json_object_set_new(object, "last_error",
+		guest->last_error[0] != '\0' ? json_string(guest->last_error) : json_null());
+	json_object_set_new(object, "numa_node",
+		json_integer(guest->n_tx > 0 ? guest->tx_usable[0]->base.numa_node : -1));
+	json_object_set_new(object, "peer_pid",
+		json_integer(session != NULL ? (json_int_t)vu_backend_peer_pid(session) : -1));
+	json_object_set_new(object, "peer_uid",
+		json_integer(session != NULL ? (json_int_t)(int)vu_backend_peer_uid(session) : -1));
+	json_object_set_new(object, "features",
+		describe_bits(session != NULL ? vu_backend_features(session) : 0, vu_feature_name));
+	json_object_set_new(object, "protocol_features",
+		describe_bits(session != NULL ? vu_backend_protocol_features(session) : 0,
+			vu_protocol_feature_name));
+	json_object_set_new(object, "memory",
+		describe_memory(session != NULL ? vu_backend_memory(session) : NULL));
+	json_object_set_new(object, "rings", session != NULL ? describe_rings(guest) : json_array());
+}
+
+/* Says what a worker could only count: refused buffers. */
+static void report_faults(struct guest *guest, unsigned int index, const struct vring_device *device)
+{
+	for (unsigned int fault = VRING_OK + 1; fault < VRING_N_FAULTS; fault++) {
+		uint64_t n = __atomic_load_n(&device->n_faults[fault], __ATOMIC_RELAXED);
+
+		if (n > guest->n_faults_seen[fault]) {
+			guest->n_faults_seen[fault] = n;
+			log_limited(&guest->log_limit, LOG_LEVEL_WARN,
+				"port %s: ring %u: buffer refused: %s (%lu so far)", guest->base.name,
+				index, vring_fault_name((enum vring_fault)fault), (unsigned long)n);
+		}
+	}
+}
+
+static void guest_tick(struct port *port)
+{
+	struct guest *guest = guest_of(port);
+
+	if (guest->session == NULL)
+		return;
+	for (unsigned int i = 0; i < 2 * guest->n_queue_pairs; i++) {
+		struct vu_ring *ring = vu_backend_ring(guest->session, i);
+		uint8_t breakage;
+
+		if (ring->state != VU_RING_RUNNING)
+			continue;
+		report_faults(guest, i, &ring->device);
+		breakage = __atomic_load_n(&ring->device.breakage, __ATOMIC_RELAXED);
+		if (breakage == VRING_INTACT)
+			continue;
+		snprintf(guest->last_error, sizeof(guest->last_error), "ring %u broken: %s", i,
+			vring_breakage_name((enum vring_breakage)breakage));
+		log_limited(&guest->log_limit, LOG_LEVEL_WARN,
+			"port %s: %s; it stands still until the guest resets it", port->name,
+			guest->last_error);
+		on_quiesce(guest);
+		vu_backend_ring_broken(guest->session, i);
+		on_resume(guest);
+	}
+}
+
+void guest_check_memory(struct port *port)
+{
+	struct guest *guest = guest_of(port);
+
+	if (guest->session != NULL && vu_backend_memory(guest->session) != NULL &&
+		gmem_is_broken(vu_backend_memory(guest->session)))
+		session_lost(guest, "the front end took memory away that it had shared");
+}
+
+static void guest_destroy(struct port *port)
+{
+	struct guest *guest = guest_of(port);
+
+	if (guest->session != NULL)
+		session_end(guest);
+	if (guest->retry_event != NULL)
+		event_free(guest->retry_event);
+	if (guest->listen_event != NULL)
+		event_free(guest->listen_event);
+	if (guest->listen_fd >= 0) {
+		unix_socket_unlink(guest->socket.path, &guest->identity);
+		close(guest->listen_fd);
+	}
+	free((char *)guest->socket.path);
+	port_fini(port);
+	rte_free(guest);
+}
+
+static const struct port_ops guest_ops = {
+	.kind = "guest",
+	.list_rx = guest_list_rx,
+	.list_tx = guest_list_tx,
+	.describe = guest_describe,
+	.tick = guest_tick,
+	.destroy = guest_destroy,
+};
+
+static int guest_open(struct guest *guest, const struct guest_config *config, char *error,
+	size_t error_size)
+{
+	int rc;
+
+	guest->retry_event = event_new(guest->host->events, -1, 0, on_retry, guest);
+	if (guest->retry_event == NULL) {
+		snprintf(error, error_size, "out of memory");
+		return -ENOMEM;
+	}
+	if (guest->role == GUEST_ROLE_CONNECT) {
+		rc = unix_socket_path_check(config->socket.path, error, error_size);
+		if (rc != 0)
+			return rc;
+		guest->state = GUEST_CONNECTING;
+		retry_later(guest, 0);
+		return 0;
+	}
+	guest->listen_fd = unix_socket_listen(&config->socket, error, error_size);
+	if (guest->listen_fd < 0)
+		return guest->listen_fd;
+	unix_socket_identify(config->socket.path, &guest->identity);
+	guest->listen_event = event_new(guest->host->events, guest->listen_fd, EV_READ | EV_PERSIST,
+		on_accept, guest);
+	if (guest->listen_event == NULL || event_add(guest->listen_event, NULL) != 0) {
+		snprintf(error, error_size, "out of memory");
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+struct port *guest_create(const struct guest_config *config, const struct port_host *host,
+	char *error, size_t error_size)
+{
+	struct guest *guest = rte_zmalloc("guest", sizeof(*guest), RTE_CACHE_LINE_SIZE);
+	char why[UNIX_SOCKET_ERROR_MAX];
+
+	if (guest == NULL || port_init(&guest->base, &guest_ops, config->name, config->id) != 0) {
+		snprintf(error, error_size, "port %s: out of memory", config->name);
+		rte_free(guest);
+		return NULL;
+	}
+	guest->host = host;
+	guest->role = config->role;
+	guest->n_queue_pairs = config->n_queue_pairs;
+	guest->base.mtu = config->mtu;
+	guest->base.vlan = config->vlan;
+	guest->listen_fd = -1;
+	guest->retry_ms = RETRY_MIN_MS;
+	guest->socket.path = strdup(config->socket.path);
+	for (unsigned int i = 0; i < PORT_MAX_QUEUES; i++) {
+		guest->rx[i].base.port = guest->tx[i].base.port = &guest->base;
+		guest->rx[i].base.index = guest->tx[i].base.index = (uint16_t)i;
+		guest->rx[i].base.worker = -1;
+		guest_rx_queue_init(&guest->rx[i]);
+		guest_tx_queue_init(&guest->tx[i]);
+	}
+	if (guest_open(guest, config, why, sizeof(why)) != 0) {
+		snprintf(error, error_size, "port %s: %s", config->name, why);
+		guest_destroy(&guest->base);
+		return NULL;
+	}
+	return &guest->base;
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A guest's rings as queues of frames. Worker threads.
+ *
+ * Theory of operation. Receive parses a burst of buffers from the guest's transmit ring, then takes the virtio-net header and the
+ * head of each frame into private memory: each byte of guest memory that decides anything is read there, once. What is
+ * left of a buffer stays in guest memory as the frame's pieces until send copies it into the receiver's buffers: the
+ * one copy between guests. Nothing a guest does to its memory meanwhile can matter but to the payload's content.
+ */
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_common.h>
+
+#include <port/offload.h>
+
+#include "guest_internal.h"
+
+/* The next pieces of a buffer, from which bytes are taken in order. */
+struct gather {
+	struct vring_piece *piece;
+	unsigned int n_pieces;
+};
+
+static void gather_bytes(struct gather *from, void *to, uint32_t len)
+{
+	uint8_t *out = to;
+
+	while (len > 0) {
+		uint32_t part = RTE_MIN(len, from->piece->len);
+
+		memcpy(out, from->piece->hva, part);
+		out += part;
+		len -= part;
+		from->piece->hva += part;
+		from->piece->len -= part;
+		if (from->piece->len == 0) {
+			from->piece++;
+			from->n_pieces--;
+		}
+	}
+}
+
+static __rte_always_inline void gather_skip(struct gather *from, uint32_t len)
+{
+	while (unlikely(len > from->piece->len)) {
+		len -= from->piece->len;
+		from->piece++;
+		from->n_pieces--;
+	}
+	from->piece->hva += len;
+	from->piece->len -= len;
+	if (from->piece->len == 0) {
+		from->piece++;
+		from->n_pieces--;
+	}
+}
+
+static __rte_always_inline bool head_is_tagged(const uint8_t *head)
+{
+	return head[12] == 0x81 && head[13] == 0x00;
+}
+
+/* Makes a frame of a buffer. Returns its enum drop_reason, N_DROP_REASONS if it is fine. */
+static __rte_always_inline uint8_t frame_take(const struct guest_rx_queue *queue,
+	struct vring_buffer *buffer, struct frame *frame, struct frame_room *room)
+{
+	struct gather from = { .piece = buffer->pieces, .n_pieces = buffer->n_pieces };
+	uint32_t header_len = queue->header_len;
+	uint32_t head_max = FRAME_HEAD_PLAIN;
+
+	if (unlikely(buffer->fault != VRING_OK))
+		return DROP_BAD_CHAIN;
+	if (unlikely(buffer->len < header_len + FRAME_LEN_MIN))
+		return DROP_TOO_SHORT;
+	frame->len = buffer->len - header_len;
+	if (unlikely(frame->len > FRAME_LEN_MAX))
+		return DROP_TOO_LONG;
+
+	if (queue->offloads != 0) {
+		struct virtio_net_hdr_mrg_rxbuf header;
+
+		if (likely(from.piece->len > sizeof(header))) {
+			memcpy(&header, from.piece->hva, sizeof(header.hdr));
+			gather_skip(&from, header_len);
+		} else {
+			gather_bytes(&from, &header, header_len);
+		}
+		frame->offload = header.hdr;
+		if (header.hdr.gso_type != VIRTIO_NET_HDR_GSO_NONE)
+			head_max = FRAME_HEAD_MAX;
+	} else {
+		/* Nothing was negotiated that the header could say: its cache line is not touched. */
+		memset(&frame->offload, 0, sizeof(frame->offload));
+		gather_skip(&from, header_len);
+	}
+
+	frame->head = room->head;
+	frame->head_len = (uint16_t)RTE_MIN(frame->len, head_max);
+	if (likely(frame->head_len == FRAME_HEAD_PLAIN && from.piece->len >= FRAME_HEAD_PLAIN)) {
+		memcpy(room->head, from.piece->hva, FRAME_HEAD_PLAIN);
+		if (from.piece->len == FRAME_HEAD_PLAIN) {
+			from.n_pieces--;
+			from.piece++;
+		} else {
+			from.piece->hva += FRAME_HEAD_PLAIN;
+			from.piece->len -= FRAME_HEAD_PLAIN;
+		}
+	} else {
+		gather_bytes(&from, room->head, frame->head_len);
+	}
+	frame->pieces = from.piece;
+	frame->n_pieces = (uint16_t)from.n_pieces;
+	frame->mbuf = NULL;
+	frame->needs = 0;
+	frame->tagged = head_is_tagged(room->head);
+	if (unlikely(frame->offload.flags != 0 || frame->offload.gso_type != 0) &&
+		!offload_validate(frame, queue->offloads))
+		return DROP_BAD_OFFLOAD;
+	/* A tag needs its 4 bytes, and what follows them. */
+	if (unlikely(frame->tagged && frame->len < FRAME_LEN_MIN + 4))
+		return DROP_TOO_SHORT;
+	return N_DROP_REASONS;
+}
+
+static void guest_release(struct rx_queue *base, struct port_counters *counters,
+	struct frame_batch *batch, unsigned int n)
+{
+	struct guest_rx_queue *queue = (struct guest_rx_queue *)base;
+
+	for (unsigned int i = 0; i < n; i++)
+		counters->rx_bytes += batch->frames[i].len;
+	counters->rx_packets += n;
+	/* Counted here and not when found: buffers that stay in the ring are parsed again. */
+	if (unlikely(batch->n_refused > 0)) {
+		for (unsigned int i = 0; i < batch->n_buffers_done[n]; i++) {
+			if (batch->verdicts[i] != N_DROP_REASONS)
+				counters->drops[batch->verdicts[i]]++;
+		}
+	}
+	vring_device_return(&queue->ring->device, &batch->burst, batch->n_buffers_done[n]);
+	vring_device_publish(&queue->ring->device);
+}
+
+static void ring_notify(struct vu_ring *ring)
+{
+	if (vring_device_needs_call(&ring->device) && ring->call_fd >= 0) {
+		/* EAGAIN: the counter is full, so a notification is pending anyway. */
+		(void)eventfd_write(ring->call_fd, 1);
+	}
+}
+
+static void guest_rx_notify(struct rx_queue *base)
+{
+	ring_notify(((struct guest_rx_queue *)base)->ring);
+}
+
+static void guest_tx_notify(struct tx_queue *base)
+{
+	ring_notify(((struct guest_tx_queue *)base)->ring);
+}
+
+static unsigned int guest_receive(struct rx_queue *base, struct port_counters *counters,
+	struct frame_batch *batch, unsigned int max)
+{
+	struct guest_rx_queue *queue = (struct guest_rx_queue *)base;
+	unsigned int n_frames = 0;
+	int n;
+
+	n = vring_device_peek(&queue->ring->device, &batch->burst, VRING_READABLE, max);
+	if (n <= 0)
+		return 0;
+
+	batch->n_buffers_done[0] = 0;
+	for (int i = 0; i < n; i++) {
+		struct frame *frame = &batch->frames[n_frames];
+
+		batch->verdicts[i] = frame_take(
+			queue, &batch->burst.buffers[i], frame, &batch->rooms[n_frames]);
+		n_frames += batch->verdicts[i] == N_DROP_REASONS;
+		/* A dropped buffer goes back with the frame before it. */
+		batch->n_buffers_done[n_frames] = (uint16_t)(i + 1);
+	}
+	batch->n_refused = (uint16_t)n - (uint16_t)n_frames;
+	if (unlikely(!queue->ring->enabled)) {
+		/* Started but disabled: the guest's frames are consumed and go nowhere (vhost-user, "Ring states"). */
+		counters->drops[DROP_QUEUE_DISABLED] += n_frames;
+	} else if (likely(n_frames > 0)) {
+		return n_frames;
+	}
+	guest_release(base, counters, batch, n_frames);
+	ring_notify(queue->ring);
+	return 0;
+}
+
+/* The granted buffers of one frame, into which bytes are put in order. */
+struct scatter {
+	struct vring_buffer *buffer;
+	struct vring_piece *piece;
+	unsigned int n_pieces; /* of this buffer, from `piece` on */
+	uint32_t offset;       /* into `piece` */
+};
+
+static void scatter_bytes(struct scatter *to, const void *bytes, uint32_t len)
+{
+	const uint8_t *in = bytes;
+
+	while (len > 0) {
+		uint32_t part;
+
+		if (to->offset == to->piece->len) {
+			to->offset = 0;
+			to->piece++;
+			if (--to->n_pieces == 0) {
+				to->buffer++;
+				to->piece = to->buffer->pieces;
+				to->n_pieces = to->buffer->n_pieces;
+			}
+		}
+		part = RTE_MIN(len, to->piece->len - to->offset);
+		memcpy(to->piece->hva + to->offset, in, part);
+		to->buffer->used_len += part;
+		to->offset += part;
+		in += part;
+		len -= part;
+	}
+}
+
+static void frame_scatter(const struct frame *frame, const void *header, uint32_t header_len,
+	struct vring_buffer *buffers)
+{
+	struct scatter to = {
+		.buffer = buffers,
+		.piece = buffers->pieces,
+		.n_pieces = buffers->n_pieces,
+	};
+
+	scatter_bytes(&to, header, header_len);
+	scatter_bytes(&to, frame->head, frame->head_len);
+	for (unsigned int i = 0; i < frame->n_pieces; i++)
+		scatter_bytes(&to, frame->pieces[i].hva, frame->pieces[i].len);
+}
+
+/* Copies a frame into the buffers granted to it. */
+static __rte_always_inline void frame_give(const struct guest_tx_queue *queue,
+	const struct frame *frame, struct vring_buffer *buffers, uint16_t n_buffers)
+{
+	struct virtio_net_hdr_mrg_rxbuf header = {
+		.hdr = frame->offload,
+		.num_buffers = n_buffers,
+	};
+	uint32_t header_len = queue->header_len;
+	uint8_t *to = buffers->pieces[0].hva;
+
+	if (unlikely(!queue->checks_csum))
+		header.hdr.flags &= (uint8_t)~VIRTIO_NET_HDR_F_DATA_VALID;
+	if (unlikely(n_buffers != 1 || buffers->n_pieces != 1 || header_len != sizeof(header))) {
+		frame_scatter(frame, &header, header_len, buffers);
+		return;
+	}
+	memcpy(to, &header, sizeof(header));
+	to += sizeof(header);
+	if (likely(frame->head_len == FRAME_HEAD_PLAIN))
+		memcpy(to, frame->head, FRAME_HEAD_PLAIN);
+	else
+		memcpy(to, frame->head, frame->head_len);
+	to += frame->head_len;
+	for (unsigned int i = 0; i < frame->n_pieces; i++) {
+		memcpy(to, frame->pieces[i].hva, frame->pieces[i].len);
+		to += frame->pieces[i].len;
+	}
+	buffers->used_len = (uint32_t)sizeof(header) + frame->len;
+}
+
+/* Whether the frame is longer than the guest was told frames can be. Segmentation is the guest's with a GSO frame. */
+static bool frame_is_over_mtu(const struct frame *frame, uint16_t mtu)
+{
+	return frame->offload.gso_type == VIRTIO_NET_HDR_GSO_NONE &&
+	       frame->len > (uint32_t)mtu + FRAME_LEN_MIN + (frame->tagged ? 4 : 0);
+}
+
+static unsigned int guest_send(struct tx_queue *base, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
+	struct vring_device *device = &queue->ring->device;
+	struct vring_grant grants[FRAME_BURST];
+	uint32_t lengths[FRAME_BURST];
+	uint8_t taken[FRAME_BURST]; /* index in frames[] of those that may go */
+	unsigned int n_taken = 0;
+	uint16_t mtu = base->port->mtu;
+	uint64_t n_bytes = 0;
+	struct vring_burst burst;
+	int n_dealt;
+
+	for (unsigned int i = 0; i < n; i++) {
+		if (unlikely(mtu != 0 && frame_is_over_mtu(frames[i], mtu)))
+			continue;
+		taken[n_taken] = (uint8_t)i;
+		lengths[n_taken++] = queue->header_len + frames[i]->len;
+	}
+	n_dealt = vring_device_reserve(device, &burst, lengths, n_taken, grants);
+	if (unlikely(n_dealt < 0))
+		return 0; /* broken; the control thread takes the ring out of the plan */
+
+	for (int i = 0; i < n_dealt; i++) {
+		const struct frame *frame = frames[taken[i]];
+
+		if (unlikely(grants[i].n == 0)) {
+			counters->drops[DROP_BUFFER_TOO_SMALL]++;
+			continue;
+		}
+		frame_give(queue, frame, &burst.buffers[grants[i].first], grants[i].n);
+		counters->tx_packets++;
+		n_bytes += frame->len;
+	}
+	counters->tx_bytes += n_bytes;
+	if (burst.n > 0) {
+		vring_device_return(device, &burst, burst.n);
+		vring_device_publish(device);
+	}
+	n = (unsigned int)n_dealt == n_taken ? n : taken[n_dealt];
+	counters->drops[DROP_OVER_MTU] += n - (unsigned int)n_dealt;
+	return n;
+}
+
+void guest_rx_queue_init(struct guest_rx_queue *queue)
+{
+	queue->base.receive = guest_receive;
+	queue->base.release = guest_release;
+	queue->base.notify = guest_rx_notify;
+}
+
+void guest_tx_queue_init(struct guest_tx_queue *queue)
+{
+	queue->base.send = guest_send;
+	queue->base.notify = guest_tx_notify;
+	queue->base.full_reason = DROP_GUEST_NO_BUFFERS;
+	rte_spinlock_init(&queue->base.lock);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the control half and the datapath half of a guest port share: the queues. */
+#ifndef PORT_GUEST_INTERNAL_H
+#define PORT_GUEST_INTERNAL_H
+
+#include <port/port.h>
+#include <vhost/backend.h>
+
+/* Written by the control thread while no worker knows the queue, read by its worker afterwards. */
+struct guest_rx_queue {
+	struct rx_queue base;
+	struct vu_ring *ring; /* the guest's transmit ring */
+	uint16_t header_len;  /* bytes of virtio-net header: 12, or 10 for a legacy driver without MRG_RXBUF */
+	uint8_t offloads;     /* FRAME_NEEDS_* the guest negotiated to send */
+};
+
+struct guest_tx_queue {
+	struct tx_queue base;
+	struct vu_ring *ring; /* the guest's receive ring */
+	uint16_t header_len;
+	bool checks_csum; /* GUEST_CSUM: may be told DATA_VALID */
+};
+
+/* Sets the datapath functions. */
+void guest_rx_queue_init(struct guest_rx_queue *queue);
+void guest_tx_queue_init(struct guest_tx_queue *queue);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * NIC ports: any DPDK ethdev, named by PCI address or by a vdev string ("net_af_packet0,iface=eth1").
+ * Thread rule: control thread, EAL initialised.
+ */
+#ifndef PORT_NIC_H
+#define PORT_NIC_H
+
+#include <port/port.h>
+
+struct rte_mempool;
+
+struct nic_config {
+	const char *name;
+	uint16_t id;
+	const char *device;    /* PCI address or vdev string */
+	unsigned int n_queues; /* 1..PORT_MAX_QUEUES; cut to what the device can do, which is logged */
+	uint16_t mtu;          /* 0: the device's */
+	struct port_vlan vlan;
+	struct rte_mempool *(*pool_of_node)(int numa_node); /* packet pool for a NUMA node */
+};
+
+/*
+ * Attaches, configures and starts the device (promiscuous). Returns the port, or NULL and one line in `error` that names the
+ * port, the device, what failed and what to do.
+ */
+struct port *nic_create(const struct nic_config *config, const struct port_host *host,
+	char *error, size_t error_size);
+
+#endif

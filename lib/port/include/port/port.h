@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Ports: where frames enter and leave. A kind of port (guest.h, nic.h) has two halves that live in different files:
+ *
+ *   control   create, connect, describe, destroy                        control thread
+ *   datapath  receive and release, send                                 the worker that was given the queue
+ *
+ * Between them stand the queues. The control half lists the queues that may be used now; whoever plans the workers'
+ * work (lib/worker) hands each to workers. Before a port takes a queue away it calls port_host.changed(), which
+ * returns only when no worker knows the queue any more.
+ */
+#ifndef PORT_PORT_H
+#define PORT_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+#include <rte_spinlock.h>
+
+#include <port/drop.h>
+#include <port/frame.h>
+
+#define PORT_MAX        256
+#define PORT_NAME_SIZE  32
+#define PORT_MAX_QUEUES 16
+#define PORT_MAX_WORKERS 64
+
+struct port;
+struct rx_queue;
+struct tx_queue;
+
+/* Written by one worker, read by the control thread. One per port and worker, so nothing is shared or locked. */
+struct port_counters {
+	uint64_t rx_packets; /* from the guest or NIC into the switch */
+	uint64_t rx_bytes;
+	uint64_t tx_packets; /* towards the guest or NIC */
+	uint64_t tx_bytes;
+	uint64_t drops[N_DROP_REASONS];
+} __attribute__((aligned(64)));
+
+/* One direction of a port's queue as a worker sees it, embedded in the kind's own structure. */
+struct rx_queue {
+	struct port *port;
+	uint16_t index;  /* of the queue pair */
+	int numa_node;   /* where its ring memory lies, -1 unknown */
+	int worker;      /* who polls it, -1 nobody yet; control thread only */
+	/*
+	 * Puts up to max (<= FRAME_BURST) frames, the oldest first, into batch->frames and returns how many. Frames that
+	 * cannot be forwarded are dropped and counted inside and do not appear. 0: nothing to do, and no release either.
+	 */
+	unsigned int (*receive)(struct rx_queue *queue, struct port_counters *counters,
+		struct frame_batch *batch, unsigned int max);
+	/*
+	 * Ends the burst: the first n frames of the last receive are done with. The rest (lossless cross-connect) stays in
+	 * the queue and is received again.
+	 */
+	void (*release)(struct rx_queue *queue, struct port_counters *counters,
+		struct frame_batch *batch, unsigned int n);
+	/* Signals what the last release made pending. Separate, so that a round fences once. */
+	void (*notify)(struct rx_queue *queue);
+};
+
+struct tx_queue {
+	struct port *port;
+	uint16_t index;
+	int numa_node;
+	uint8_t accepts; /* FRAME_NEEDS_* the far side can take over from us */
+	uint8_t full_reason; /* enum drop_reason of frames that send() leaves over */
+	rte_spinlock_t lock; /* taken by workers when more than one was given this queue */
+	uint64_t n_contended; /* times a worker had to wait for it */
+	/*
+	 * Sends frames, whose `needs` are all within `accepts`, in order. Returns how many were dealt with: delivered, or
+	 * dropped and counted because they can never fit. The rest found no room now and is the caller's.
+	 */
+	unsigned int (*send)(struct tx_queue *queue, struct port_counters *counters,
+		struct frame *const *frames, unsigned int n);
+	void (*notify)(struct tx_queue *queue);
+};
+
+enum port_vlan_kind {
+	PORT_VLAN_NONE,   /* every VLAN, untagged frames travel in VLAN 0 */
+	PORT_VLAN_ACCESS, /* untagged frames only, in VLAN `access` */
+	PORT_VLAN_TRUNK,  /* tagged frames of the allowed VLANs; untagged ones in `native` or not at all */
+};
+
+struct port_vlan {
+	enum port_vlan_kind kind;
+	uint16_t access;
+	uint16_t native; /* 0: none */
+	uint64_t allowed[4096 / 64];
+};
+
+/* What the kind does for the control thread. */
+struct port_ops {
+	const char *kind; /* "guest", "nic" */
+	/* Queues that may be used now; at most PORT_MAX_QUEUES. */
+	unsigned int (*list_rx)(struct port *port, struct rx_queue **queues);
+	unsigned int (*list_tx)(struct port *port, struct tx_queue **queues);
+	/* Adds what `port show` says of this kind to `object`. */
+	void (*describe)(struct port *port, json_t *object);
+	/* Every few hundred milliseconds: what the workers found out (broken rings), link state. */
+	void (*tick)(struct port *port);
+	/* Closes and frees. No worker knows its queues when this is called. */
+	void (*destroy)(struct port *port);
+};
+
+struct port {
+	char name[PORT_NAME_SIZE];
+	uint16_t id; /* 0..PORT_MAX-1, unique among living ports; not reused before every worker has a new plan */
+	uint16_t mtu;   /* longest IP packet in bytes, 0: not limited */
+	const struct port_ops *ops;
+	struct port_vlan vlan;
+	struct port_counters *counters; /* [PORT_MAX_WORKERS] */
+};
+
+/* Services of whoever owns the ports. */
+struct port_host {
+	/*
+	 * The set of usable queues is different now. Returns when every worker works by a plan made from what list_rx and
+	 * list_tx say now, and none is in the middle of an older one.
+	 */
+	void (*changed)(void *ctx);
+	void *ctx;
+	struct event_base *events; /* control thread's loop */
+};
+
+/* Sums over the workers. */
+void port_counters_sum(const struct port *port, struct port_counters *sum);
+
+/* {"rx_packets": ..., "drops": {...}}, reasons with a count of 0 left out. New reference. */
+json_t *port_counters_json(const struct port *port);
+
+/* Fills the common fields; allocates the counters on `numa_node` (-1: any). -ENOMEM. */
+int port_init(struct port *port, const struct port_ops *ops, const char *name, uint16_t id);
+
+/* Releases what port_init() allocated; for the kinds' destroy. */
+void port_fini(struct port *port);
+
+/* The VLAN a frame from this port travels in, by frame->tagged and its tag: 0..4095, or -1 if it is not allowed. */
+int port_vlan_ingress(const struct port_vlan *vlan, const struct frame *frame);
+
+/* Whether the port is a member of this VLAN, and if so whether frames leave it with a tag. */
+bool port_vlan_egress(const struct port_vlan *vlan, uint16_t vid, bool *tagged);
+
+#endif

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Frames in and out of an ethdev.
+ *
+ * Received mbufs wait in `held` until they are released, so that a lossless cross-connect can leave frames behind: an
+ * ethdev cannot take back what it gave. Frames are made anew from the held mbufs at each receive.
+ *
+ * A frame that lies unchanged in an mbuf is sent by reference, so one mbuf may be in the transmit rings of several
+ * devices at once; no device may use MBUF_FAST_FREE, which ignores reference counts.
+ */
+#include <netinet/in.h>
+#include <string.h>
+
+#include <rte_ether.h>
+
+#include <port/drop.h>
+#include <port/offload.h>
+
+#include "frame_layers.h"
+#include "nic_internal.h"
+
+#define TCP_CSUM_OFFSET 16
+#define UDP_CSUM_OFFSET 6
+
+/* Takes one mbuf that came from the device: makes it a frame as it was on the wire. N_DROP_REASONS: it is good. */
+static unsigned int inspect_arrival(struct rte_mbuf *mbuf)
+{
+	struct rte_ether_hdr *ether;
+
+	/* Some drivers (af_packet) cannot leave the tag in the frame; it is put back. */
+	if (unlikely(mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) && rte_vlan_insert(&mbuf) != 0)
+		return DROP_TOO_SHORT;
+	/* What the sender of a ring-connected device wanted of a NIC is not wanted of the next one. */
+	mbuf->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK;
+	if (unlikely(mbuf->data_len < FRAME_LEN_MIN))
+		return DROP_TOO_SHORT;
+	ether = rte_pktmbuf_mtod(mbuf, struct rte_ether_hdr *);
+	if (ether->ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN) &&
+		mbuf->data_len < FRAME_LEN_MIN + FRAME_TAG_LEN)
+		return DROP_TOO_SHORT;
+	if (unlikely(mbuf->pkt_len > FRAME_LEN_MAX || mbuf->nb_segs > NIC_CHAIN_MAX))
+		return DROP_TOO_LONG;
+	return N_DROP_REASONS;
+}
+
+static void hold_arrivals(struct nic_rx *nic, struct port_counters *counters)
+{
+	struct rte_mbuf *arrived[FRAME_BURST];
+	uint16_t n = rte_eth_rx_burst(nic->eth_port, nic->rx.index, arrived,
+		FRAME_BURST - nic->n_held);
+
+	for (uint16_t i = 0; i < n; i++) {
+		unsigned int reason = inspect_arrival(arrived[i]);
+
+		if (unlikely(reason != N_DROP_REASONS)) {
+			counters->drops[reason]++;
+			rte_pktmbuf_free(arrived[i]);
+			continue;
+		}
+		counters->rx_packets++;
+		counters->rx_bytes += arrived[i]->pkt_len;
+		nic->held[nic->n_held++] = arrived[i];
+	}
+}
+
+/* Only a sum the device looked at and found right may be called valid (virtio 5.1.9.4.1). */
+static bool checksum_is_good(const struct rte_mbuf *mbuf)
+{
+	return (mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD &&
+		(mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) != RTE_MBUF_F_RX_IP_CKSUM_BAD;
+}
+
+unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
+	struct frame_batch *batch, unsigned int max)
+{
+	struct nic_rx *nic = (struct nic_rx *)queue;
+	struct vring_piece *pieces = batch->burst.pieces;
+	const struct vring_piece *end = pieces + RTE_DIM(batch->burst.pieces);
+	unsigned int n = 0;
+
+	if (nic->n_held < max)
+		hold_arrivals(nic, counters);
+	for (; n < max && n < nic->n_held; n++) {
+		struct rte_mbuf *mbuf = nic->held[n];
+
+		/* Long chains: the rest of the burst comes next time. */
+		if (end - pieces < mbuf->nb_segs + 1)
+			break;
+		frame_from_mbuf(&batch->frames[n], mbuf, pieces);
+		if (nic->checksum_verified && checksum_is_good(mbuf))
+			batch->frames[n].offload.flags = VIRTIO_NET_HDR_F_DATA_VALID;
+		pieces += batch->frames[n].n_pieces;
+	}
+	return n;
+}
+
+void nic_release(struct rx_queue *queue, struct port_counters *counters,
+	struct frame_batch *batch, unsigned int n)
+{
+	struct nic_rx *nic = (struct nic_rx *)queue;
+
+	rte_pktmbuf_free_bulk(nic->held, n);
+	nic->n_held -= n;
+	if (unlikely(nic->n_held > 0))
+		memmove(nic->held, nic->held + n, nic->n_held * sizeof(nic->held[0]));
+}
+
+/* A device sees its descriptors come back by itself; there is nobody to notify. */
+void nic_rx_notify(struct rx_queue *queue)
+{
+}
+
+void nic_tx_notify(struct tx_queue *queue)
+{
+}
+
+static bool prepare_tso(const struct virtio_net_hdr *words, const struct frame_layers *layers,
+	struct rte_mbuf *mbuf)
+{
+	if (layers->l4_len == 0 || layers->protocol != IPPROTO_TCP || layers->routed)
+		return false;
+	if (words->gso_size < NIC_TSO_SIZE_MIN || words->gso_size > NIC_TSO_SIZE_MAX)
+		return false;
+	mbuf->l4_len = layers->l4_len;
+	mbuf->tso_segsz = words->gso_size;
+	mbuf->ol_flags |= RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM;
+	if (layers->ip_version == 4) {
+		uint8_t *ip = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, layers->l2_len);
+
+		mbuf->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
+		memset(ip + 10, 0, sizeof(uint16_t)); /* the device writes each segment's own */
+	}
+	return true;
+}
+
+/* The flag of the sum the device is to complete, 0 if it is not one that devices know. */
+static uint64_t device_checksum_flag(const struct virtio_net_hdr *words,
+	const struct frame_layers *layers)
+{
+	if (layers->l4_len == 0 || layers->routed ||
+		words->csum_start != layers->l2_len + layers->l3_len)
+		return 0;
+	if (layers->protocol == IPPROTO_TCP && words->csum_offset == TCP_CSUM_OFFSET)
+		return RTE_MBUF_F_TX_TCP_CKSUM;
+	if (layers->protocol == IPPROTO_UDP && words->csum_offset == UDP_CSUM_OFFSET)
+		return RTE_MBUF_F_TX_UDP_CKSUM;
+	return 0;
+}
+
+bool nic_prepare_offload(const struct nic_tx *queue, const struct frame *frame, struct rte_mbuf *mbuf)
+{
+	const struct virtio_net_hdr *words = &frame->offload;
+	struct frame_layers layers;
+
+	frame_layers_parse(frame, &layers);
+	if (frame->needs & (FRAME_NEEDS_TSO4 | FRAME_NEEDS_TSO6)) {
+		if (!prepare_tso(words, &layers, mbuf))
+			return false;
+	} else {
+		uint64_t flag = queue->device_csum ? device_checksum_flag(words, &layers) : 0;
+
+		if (flag == 0) {
+			offload_complete_checksum(mbuf, words->csum_start, words->csum_offset);
+			return true;
+		}
+		mbuf->ol_flags |= flag;
+	}
+	mbuf->ol_flags |= layers.ip_version == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6;
+	mbuf->l2_len = layers.l2_len;
+	mbuf->l3_len = layers.l3_len;
+	return true;
+}
+
+static bool over_mtu(const struct nic_tx *queue, const struct frame *frame)
+{
+	uint32_t l2_len = FRAME_ETHER_LEN + (frame->tagged ? FRAME_TAG_LEN : 0);
+	uint32_t len = frame->len;
+
+	/* On the wire a frame to be cut is as long as its segments are. */
+	if (frame->needs & (FRAME_NEEDS_TSO4 | FRAME_NEEDS_TSO6))
+		len = RTE_MIN(len, (uint32_t)frame->offload.hdr_len + frame->offload.gso_size);
+	return len > queue->mtu + l2_len;
+}
+
+/* A fresh single mbuf; refills the spares when they are used up. */
+static struct rte_mbuf *take_spare(struct nic_tx *queue)
+{
+	if (queue->n_spare == 0) {
+		/* A pool that is nearly empty still gives them one by one. */
+		if (rte_pktmbuf_alloc_bulk(queue->pool, queue->spare, FRAME_BURST) == 0)
+			queue->n_spare = FRAME_BURST;
+		else
+			return rte_pktmbuf_alloc(queue->pool);
+	}
+	return queue->spare[--queue->n_spare];
+}
+
+static struct rte_mbuf *copy_frame(struct nic_tx *queue, const struct frame *frame)
+{
+	struct rte_mbuf *mbuf;
+	uint8_t *data;
+
+	if (frame->len > queue->room)
+		return offload_copy_to_mbuf(frame, queue->pool);
+	mbuf = take_spare(queue);
+	if (mbuf == NULL)
+		return NULL;
+	data = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	frame_copy_out(frame, data);
+	mbuf->data_len = frame->len;
+	if (frame->len < NIC_FRAME_LEN_MIN) {
+		memset(data + frame->len, 0, NIC_FRAME_LEN_MIN - frame->len);
+		mbuf->data_len = NIC_FRAME_LEN_MIN;
+	}
+	mbuf->pkt_len = mbuf->data_len;
+	return mbuf;
+}
+
+static bool goes_by_reference(const struct nic_tx *queue, const struct frame *frame)
+{
+	return frame->mbuf != NULL && frame->needs == 0 && frame->len >= NIC_FRAME_LEN_MIN &&
+		(frame->mbuf->nb_segs == 1 || queue->multi_segs);
+}
+
+/* Up to FRAME_BURST frames on their way into one rte_eth_tx_burst(). */
+struct departure {
+	unsigned int n;
+	struct rte_mbuf *mbufs[FRAME_BURST];
+	uint8_t of[FRAME_BURST];     /* which frame mbufs[] holds */
+	uint8_t reason[FRAME_BURST]; /* of each frame; N_DROP_REASONS: not dropped */
+	bool offloads;               /* some mbuf asks something of the device */
+};
+
+/* Makes mbufs of the frames. Returns how many frames were looked at: fewer than n when the pool is empty. */
+static unsigned int load(struct nic_tx *queue, struct departure *departure,
+	struct frame *const *frames, unsigned int n)
+{
+	departure->n = 0;
+	departure->offloads = false;
+	for (unsigned int i = 0; i < n; i++) {
+		const struct frame *frame = frames[i];
+		struct rte_mbuf *mbuf;
+
+		departure->reason[i] = N_DROP_REASONS;
+		if (unlikely(over_mtu(queue, frame))) {
+			departure->reason[i] = DROP_OVER_MTU;
+			continue;
+		}
+		if (goes_by_reference(queue, frame)) {
+			mbuf = frame->mbuf;
+			rte_pktmbuf_refcnt_update(mbuf, 1);
+		} else {
+			mbuf = copy_frame(queue, frame);
+			if (unlikely(mbuf == NULL)) {
+				queue->tx.full_reason = DROP_NO_MBUF;
+				return i;
+			}
+			if (frame->needs != 0) {
+				if (!nic_prepare_offload(queue, frame, mbuf)) {
+					departure->reason[i] = DROP_OFFLOAD_FAILED;
+					rte_pktmbuf_free(mbuf);
+					continue;
+				}
+				departure->offloads |= mbuf->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
+			}
+		}
+		departure->of[departure->n] = i;
+		departure->mbufs[departure->n++] = mbuf;
+	}
+	return n;
+}
+
+/* Lets the driver write its pseudo-headers and takes out what it refuses. */
+static void prepare(struct nic_tx *queue, struct departure *departure)
+{
+	unsigned int done = 0;
+
+	while (done < departure->n) {
+		done += rte_eth_tx_prepare(queue->eth_port, queue->tx.index, departure->mbufs + done,
+			departure->n - done);
+		if (done == departure->n)
+			break;
+		departure->reason[departure->of[done]] = DROP_OFFLOAD_FAILED;
+		rte_pktmbuf_free(departure->mbufs[done]);
+		departure->n--;
+		memmove(departure->mbufs + done, departure->mbufs + done + 1,
+			(departure->n - done) * sizeof(departure->mbufs[0]));
+		memmove(departure->of + done, departure->of + done + 1, departure->n - done);
+	}
+}
+
+static unsigned int send_burst(struct nic_tx *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	struct departure departure;
+	unsigned int n_dealt = load(queue, &departure, frames, n);
+	unsigned int n_sent;
+
+	if (departure.offloads)
+		prepare(queue, &departure);
+	n_sent = rte_eth_tx_burst(queue->eth_port, queue->tx.index, departure.mbufs, departure.n);
+	if (n_sent < departure.n) {
+		n_dealt = departure.of[n_sent];
+		queue->tx.full_reason = DROP_NIC_QUEUE_FULL;
+		rte_pktmbuf_free_bulk(departure.mbufs + n_sent, departure.n - n_sent);
+	}
+	/* Frames behind the last one dealt with are the caller's again, whatever was found out about them. */
+	for (unsigned int i = 0; i < n_dealt; i++) {
+		if (departure.reason[i] != N_DROP_REASONS) {
+			counters->drops[departure.reason[i]]++;
+			continue;
+		}
+		counters->tx_packets++;
+		counters->tx_bytes += frames[i]->len;
+	}
+	return n_dealt;
+}
+
+unsigned int nic_send(struct tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	struct nic_tx *nic = (struct nic_tx *)queue;
+	unsigned int n_done = 0;
+
+	while (n_done < n) {
+		unsigned int n_burst = RTE_MIN(n - n_done, (unsigned int)FRAME_BURST);
+		unsigned int n_dealt = send_burst(nic, counters, frames + n_done, n_burst);
+
+		n_done += n_dealt;
+		if (n_dealt < n_burst)
+			break;
+	}
+	return n_done;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the control half and the datapath half of a NIC port share. The control half fills all of it before any worker
+ * sees a queue and touches nothing of it while one does.
+ */
+#ifndef PORT_NIC_INTERNAL_H
+#define PORT_NIC_INTERNAL_H
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include <port/port.h>
+
+/* Mbufs of one received frame; the longest frame in the smallest buffers that drivers fill (2 KiB) and some. */
+#define NIC_CHAIN_MAX 64
+
+/* Shortest frame that may go on a wire, without its checksum (IEEE 802.3 3.2.8). */
+#define NIC_FRAME_LEN_MIN 60
+
+/*
+ * Segment sizes every TSO engine takes (the narrowest known: i40e, 256..9674); a frame cut otherwise is one that
+ * hardware would hang on.
+ */
+#define NIC_TSO_SIZE_MIN 256
+#define NIC_TSO_SIZE_MAX 9668
+
+struct nic_rx {
+	struct rx_queue rx;
+	uint16_t eth_port;
+	bool checksum_verified; /* the device was asked to check sums, so its flags mean something */
+	uint16_t n_held;
+	struct rte_mbuf *held[FRAME_BURST]; /* received and not released, oldest first */
+} __attribute__((aligned(64)));
+
+struct nic_tx {
+	struct tx_queue tx;
+	uint16_t eth_port;
+	uint16_t mtu;
+	uint16_t room;    /* bytes one fresh mbuf takes */
+	bool multi_segs;  /* device sends chains */
+	bool device_csum; /* device completes TCP and UDP checksums */
+	struct rte_mempool *pool;
+	uint16_t n_spare;
+	struct rte_mbuf *spare[FRAME_BURST]; /* fresh mbufs, allocated in bulk */
+} __attribute__((aligned(64)));
+
+unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
+	struct frame_batch *batch, unsigned int max);
+void nic_release(struct rx_queue *queue, struct port_counters *counters,
+	struct frame_batch *batch, unsigned int n);
+void nic_rx_notify(struct rx_queue *queue);
+
+unsigned int nic_send(struct tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n);
+void nic_tx_notify(struct tx_queue *queue);
+
+/*
+ * Makes a copy of `frame` ready for a device with the queue's abilities: flags and lengths for the device, or the sum
+ * completed here. false: the words do not fit the headers, the device must not see it.
+ */
+bool nic_prepare_offload(const struct nic_tx *queue, const struct frame *frame, struct rte_mbuf *mbuf);
+
+#endif

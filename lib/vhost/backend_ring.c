@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Back-end handlers for rings.
+ *
+ * Front ends differ in the order of set-up, so a message only records what it says, and whether a ring can run is
+ * evaluated after each of them: SET_VRING_KICK was seen (it starts the ring, with or without a descriptor), features,
+ * size, addresses and base are known, and the addresses lie in memory. Enabling is independent of all that.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+
+#include <vhost/eventfd.h>
+
+#include "backend_private.h"
+
+/* virtio 5.1.9: num_buffers is there with either bit, and not in the header of a legacy device. */
+#define NET_HEADER_BYTES        12
+#define NET_HEADER_BYTES_LEGACY 10
+
+struct ring_parts {
+	void *desc;
+	void *avail;
+	void *used;
+};
+
+bool backend_has_live_ring(const struct vu_backend *session)
+{
+	for (unsigned int i = 0; i < session->n_rings; i++) {
+		if (backend_ring_is_live(&session->rings[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool ring_is_aligned(const struct vu_ring_addr_payload *addr)
+{
+	return addr->desc_uva % VRING_DESC_ALIGN == 0 && addr->avail_uva % VRING_AVAIL_ALIGN == 0 &&
+		addr->used_uva % VRING_USED_ALIGN == 0;
+}
+
+/* Each part must be mapped in one piece; NULL otherwise, and the name of the first part that is not. */
+static const char *ring_resolve(const struct gmem *mem, const struct vu_ring_addr_payload *addr,
+	uint32_t size, struct ring_parts *parts)
+{
+	parts->desc = gmem_translate_uva(mem, addr->desc_uva, vring_desc_bytes(size));
+	if (parts->desc == NULL)
+		return "descriptor table";
+	parts->avail = gmem_translate_uva(mem, addr->avail_uva, vring_avail_bytes(size));
+	if (parts->avail == NULL)
+		return "available ring";
+	parts->used = gmem_translate_uva(mem, addr->used_uva, vring_used_bytes(size));
+	if (parts->used == NULL)
+		return "used ring";
+	/* A region may begin at any uva: what is aligned there need not be here. */
+	if ((uintptr_t)parts->desc % VRING_DESC_ALIGN != 0 ||
+		(uintptr_t)parts->avail % VRING_AVAIL_ALIGN != 0 ||
+		(uintptr_t)parts->used % VRING_USED_ALIGN != 0)
+		return "alignment";
+	return NULL;
+}
+
+static bool has_feature(const struct vu_backend *session, unsigned int bit)
+{
+	return (session->features & VU_BIT(bit)) != 0;
+}
+
+void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
+{
+	struct backend_ring *ring = &session->rings[index];
+	struct vring_config config = { 0 };
+	struct ring_parts parts;
+	const char *missing;
+
+	if (ring->shared.state != VU_RING_STARTED || !session->has_features ||
+		ring->shared.size == 0 || !ring->has_addr || !ring->has_base ||
+		session->mem == NULL)
+		return;
+	missing = ring_resolve(session->mem, &ring->addr, ring->shared.size, &parts);
+	if (missing != NULL) {
+		log_limited(&session->log_limit, LOG_LEVEL_WARN,
+			"%s: ring %u waits: its %s is not in one mapped piece of memory",
+			session->name, index, missing);
+		return;
+	}
+	config.size = (uint16_t)ring->shared.size;
+	config.event_idx = has_feature(session, VIRTIO_RING_F_EVENT_IDX);
+	config.indirect = has_feature(session, VIRTIO_RING_F_INDIRECT_DESC);
+	config.in_order = has_feature(session, VIRTIO_F_IN_ORDER);
+	config.mergeable = has_feature(session, VIRTIO_NET_F_MRG_RXBUF);
+	config.header_len = config.mergeable || has_feature(session, VIRTIO_F_VERSION_1)
+		? NET_HEADER_BYTES
+		: NET_HEADER_BYTES_LEGACY;
+	config.avail_idx = ring->base;
+	config.desc = parts.desc;
+	config.avail = parts.avail;
+	config.used = parts.used;
+	config.mem = session->mem;
+	if (vring_device_init(&ring->shared.device, &config) < 0)
+		return;
+	ring->shared.state = VU_RING_RUNNING;
+	/* Whoever used the ring before may have gone with a call not made; a spurious one is legal. */
+	vu_eventfd_signal(ring->shared.call_fd);
+}
+
+static void ring_mark_broken(struct backend_ring *ring)
+{
+	ring->base = vring_device_position(&ring->shared.device);
+	ring->shared.state = VU_RING_BROKEN;
+	vu_eventfd_signal(ring->shared.err_fd);
+}
+
+void vu_backend_ring_broken(struct vu_backend *session, unsigned int index)
+{
+	struct backend_ring *ring = &session->rings[index];
+
+	if (index < session->n_rings && ring->shared.state == VU_RING_RUNNING &&
+		ring->shared.device.breakage != VRING_INTACT)
+		ring_mark_broken(ring);
+}
+
+/* The addresses in the device are about to become stale. */
+static void ring_detach(struct backend_ring *ring)
+{
+	struct vring_device *device = &ring->shared.device;
+
+	device->desc = NULL;
+	device->avail = NULL;
+	device->used = NULL;
+	device->mem = NULL;
+	memset(&device->cache, 0, sizeof(device->cache));
+}
+
+void backend_ring_suspend(struct vu_backend *session, unsigned int index)
+{
+	struct backend_ring *ring = &session->rings[index];
+
+	if (!backend_ring_is_live(ring))
+		return;
+	if (ring->shared.state == VU_RING_RUNNING) {
+		/* The worker's report may still be on its way. */
+		if (ring->shared.device.breakage != VRING_INTACT) {
+			ring_mark_broken(ring);
+		} else {
+			ring->base = vring_device_position(&ring->shared.device);
+			ring->shared.state = VU_RING_STARTED;
+		}
+	}
+	ring_detach(ring);
+}
+
+static void close_and_forget(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* GET_VRING_BASE and reset: no access and no call after this. The position stays. */
+static void ring_stop(struct backend_ring *ring)
+{
+	if (ring->shared.state == VU_RING_RUNNING)
+		ring->base = vring_device_position(&ring->shared.device);
+	if (backend_ring_is_live(ring))
+		ring_detach(ring);
+	ring->shared.state = VU_RING_STOPPED;
+	close_and_forget(&ring->shared.kick_fd);
+}
+
+void backend_rings_reset(struct vu_backend *session)
+{
+	for (unsigned int i = 0; i < session->n_rings; i++) {
+		struct backend_ring *ring = &session->rings[i];
+
+		ring_stop(ring);
+		ring->shared.enabled = false;
+		ring->shared.size = 0;
+		ring->has_addr = false;
+		/* An old position would make a fresh ring look as if all its buffers had been taken. */
+		ring->has_base = false;
+		ring->base = 0;
+	}
+}
+
+void backend_rings_enable_all(struct vu_backend *session, bool enabled)
+{
+	for (unsigned int i = 0; i < session->n_rings; i++)
+		session->rings[i].shared.enabled = enabled;
+}
+
+void backend_rings_close(struct vu_backend *session)
+{
+	for (unsigned int i = 0; i < session->n_rings; i++) {
+		close_and_forget(&session->rings[i].shared.kick_fd);
+		close_and_forget(&session->rings[i].shared.call_fd);
+		close_and_forget(&session->rings[i].shared.err_fd);
+	}
+}
+
+/* The ring a message names by its whole number, or NULL and a refusal noted. */
+static struct backend_ring *ring_of(struct vu_backend *session, uint64_t index)
+{
+	if (index < session->n_rings)
+		return &session->rings[index];
+	backend_refuse(session, -EINVAL, "ring %" PRIu64 "; allowed: 0..%u", index,
+		session->n_rings - 1);
+	return NULL;
+}
+
+static int refuse_live(struct vu_backend *session, uint32_t index)
+{
+	return backend_refuse(session, -EBUSY, "ring %u is started; stop it first", index);
+}
+
+/* After a message that completes a ring which waits for it. */
+static void evaluate_if_started(struct vu_backend *session, uint32_t index)
+{
+	if (session->rings[index].shared.state != VU_RING_STARTED)
+		return;
+	session->ops->quiesce(session->ctx);
+	backend_ring_evaluate(session, index);
+	session->ops->resume(session->ctx);
+}
+
+int backend_handle_set_vring_num(struct vu_backend *session, struct vu_message *message)
+{
+	struct vu_ring_state_payload payload;
+	struct backend_ring *ring;
+
+	memcpy(&payload, message->payload, sizeof(payload));
+	ring = ring_of(session, payload.index);
+	if (ring == NULL)
+		return -EINVAL;
+	if (payload.num == 0 || payload.num > VRING_SIZE_MAX ||
+		(payload.num & (payload.num - 1)) != 0)
+		return backend_refuse(session, -EINVAL,
+			"size %u of ring %u; allowed: powers of two in 1..%u", payload.num,
+			payload.index, VRING_SIZE_MAX);
+	if (payload.num == ring->shared.size)
+		return 0;
+	if (backend_ring_is_live(ring))
+		return refuse_live(session, payload.index);
+	ring->shared.size = payload.num;
+	evaluate_if_started(session, payload.index);
+	return 0;
+}
+
+static bool addr_is_equal(
+	const struct vu_ring_addr_payload *a, const struct vu_ring_addr_payload *b)
+{
+	return a->desc_uva == b->desc_uva && a->avail_uva == b->avail_uva &&
+		a->used_uva == b->used_uva;
+}
+
+int backend_handle_set_vring_addr(struct vu_backend *session, struct vu_message *message)
+{
+	struct vu_ring_addr_payload addr;
+	struct backend_ring *ring;
+	struct ring_parts parts;
+	const char *missing;
+
+	memcpy(&addr, message->payload, sizeof(addr));
+	ring = ring_of(session, addr.index);
+	if (ring == NULL)
+		return -EINVAL;
+	/* VU_RING_ADDR_LOG means nothing before LOG_ALL is negotiated. */
+	if ((addr.flags & ~VU_RING_ADDR_LOG) != 0)
+		return backend_refuse(session, -EINVAL, "flags 0x%x of ring %u; allowed: 0, 1",
+			addr.flags, addr.index);
+	/* A running ring may get its own addresses again, with the log flag flipped. */
+	if (backend_ring_is_live(ring))
+		return addr_is_equal(&addr, &ring->addr) ? 0 : refuse_live(session, addr.index);
+	if (!ring_is_aligned(&addr))
+		return backend_refuse(session, -EINVAL,
+			"ring %u is misaligned: descriptors 0x%" PRIx64 " to %d, available 0x%" PRIx64
+			" to %d, used 0x%" PRIx64 " to %d",
+			addr.index, addr.desc_uva, VRING_DESC_ALIGN, addr.avail_uva,
+			VRING_AVAIL_ALIGN, addr.used_uva, VRING_USED_ALIGN);
+	/* Where it can be seen already. Otherwise it is seen when the ring is to run. */
+	if (session->mem != NULL && session->mem->n_regions > 0 && ring->shared.size != 0) {
+		missing = ring_resolve(session->mem, &addr, ring->shared.size, &parts);
+		if (missing != NULL)
+			return backend_refuse(session, -EINVAL,
+				"ring %u: its %s is not in one mapped piece of memory", addr.index,
+				missing);
+	}
+	ring->addr = addr;
+	ring->has_addr = true;
+	evaluate_if_started(session, addr.index);
+	return 0;
+}
+
+int backend_handle_set_vring_base(struct vu_backend *session, struct vu_message *message)
+{
+	struct vu_ring_state_payload payload;
+	struct backend_ring *ring;
+
+	memcpy(&payload, message->payload, sizeof(payload));
+	ring = ring_of(session, payload.index);
+	if (ring == NULL)
+		return -EINVAL;
+	if (payload.num > UINT16_MAX)
+		return backend_refuse(session, -EINVAL, "base %u of ring %u; allowed: 0..%u",
+			payload.num, payload.index, UINT16_MAX);
+	if (backend_ring_is_live(ring))
+		return payload.num == ring->base ? 0 : refuse_live(session, payload.index);
+	ring->base = (uint16_t)payload.num;
+	ring->has_base = true;
+	evaluate_if_started(session, payload.index);
+	return 0;
+}
+
+int backend_handle_get_vring_base(struct vu_backend *session, struct vu_message *message)
+{
+	struct vu_ring_state_payload payload;
+	struct backend_ring *ring;
+
+	memcpy(&payload, message->payload, sizeof(payload));
+	ring = ring_of(session, payload.index);
+	if (ring == NULL)
+		return -EINVAL;
+	if (ring->shared.state != VU_RING_STOPPED) {
+		session->ops->quiesce(session->ctx);
+		ring_stop(ring);
+		session->ops->resume(session->ctx);
+	}
+	payload.num = ring->base;
+	return backend_reply(session, &payload, sizeof(payload));
+}
+
+/*
+ * The common part of SET_VRING_KICK, _CALL and _ERR. 0 and the ring and the descriptor (still the message's, -1: none),
+ * or refused.
+ */
+static int ring_and_fd_of(struct vu_backend *session, const struct vu_message *message,
+	struct backend_ring **ring, int *fd)
+{
+	uint64_t value = message_u64(message);
+
+	*ring = ring_of(session, value & ~(uint64_t)VU_RING_FD_NONE);
+	if (*ring == NULL)
+		return -EINVAL;
+	*fd = (value & VU_RING_FD_NONE) != 0 ? -1 : message->fds.fd[0];
+	if (*fd >= 0 && vu_eventfd_check(*fd) < 0)
+		return backend_refuse(session, -EINVAL,
+			"the file descriptor for ring %u is not an eventfd; send an eventfd that "
+			"is not a semaphore",
+			(unsigned int)(*ring - session->rings));
+	return 0;
+}
+
+static void fd_replace(struct vu_message *message, int *fd)
+{
+	close_and_forget(fd);
+	*fd = vu_fds_take(&message->fds, 0);
+}
+
+int backend_handle_set_vring_kick(struct vu_backend *session, struct vu_message *message)
+{
+	struct backend_ring *ring;
+	int fd;
+	int ret = ring_and_fd_of(session, message, &ring, &fd);
+
+	if (ret < 0)
+		return ret;
+	session->ops->quiesce(session->ctx);
+	fd_replace(message, &ring->shared.kick_fd);
+	if (ring->shared.state == VU_RING_STOPPED)
+		ring->shared.state = VU_RING_STARTED;
+	backend_ring_evaluate(session, (unsigned int)(ring - session->rings));
+	session->ops->resume(session->ctx);
+	return 0;
+}
+
+int backend_handle_set_vring_call(struct vu_backend *session, struct vu_message *message)
+{
+	struct backend_ring *ring;
+	int fd;
+	int ret = ring_and_fd_of(session, message, &ring, &fd);
+
+	if (ret < 0)
+		return ret;
+	session->ops->quiesce(session->ctx);
+	fd_replace(message, &ring->shared.call_fd);
+	/* What was signalled on the old one may never be seen; a spurious call is legal, a lost one hangs the guest. */
+	if (ring->shared.state == VU_RING_RUNNING)
+		vu_eventfd_signal(ring->shared.call_fd);
+	session->ops->resume(session->ctx);
+	return 0;
+}
+
+int backend_handle_set_vring_err(struct vu_backend *session, struct vu_message *message)
+{
+	struct backend_ring *ring;
+	int fd;
+	int ret = ring_and_fd_of(session, message, &ring, &fd);
+
+	if (ret < 0)
+		return ret;
+	session->ops->quiesce(session->ctx);
+	fd_replace(message, &ring->shared.err_fd);
+	if (ring->shared.state == VU_RING_BROKEN)
+		vu_eventfd_signal(ring->shared.err_fd);
+	session->ops->resume(session->ctx);
+	return 0;
+}
+
+int backend_handle_set_vring_enable(struct vu_backend *session, struct vu_message *message)
+{
+	struct vu_ring_state_payload payload;
+	struct backend_ring *ring;
+
+	memcpy(&payload, message->payload, sizeof(payload));
+	ring = ring_of(session, payload.index);
+	if (ring == NULL)
+		return -EINVAL;
+	if (payload.num > 1)
+		return backend_refuse(session, -EINVAL, "%u for ring %u; allowed: 0, 1",
+			payload.num, payload.index);
+	session->ops->quiesce(session->ctx);
+	ring->shared.enabled = payload.num == 1;
+	session->ops->resume(session->ctx);
+	return 0;
+}

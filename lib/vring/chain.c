@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "chain.h"
+
+static int too_long(const struct vring_device *ring, const struct chain *chain)
+{
+	if (chain->max == VRING_CHAIN_MAX || chain->n_descs >= ring->size)
+		return VRING_FAULT_CHAIN;
+	return CHAIN_NO_ROOM;
+}
+
+/* Adds the bytes of one descriptor, in as many pieces as the regions cut them. */
+static int append(struct vring_device *ring, struct private_desc desc, uint64_t wanted,
+	struct chain *chain)
+{
+	uint64_t gpa = desc.addr;
+	uint32_t len = desc_len(desc.word);
+
+	if ((desc.word & DESC_WRITE) != wanted)
+		return VRING_FAULT_DIRECTION;
+	if (chain->n_descs >= ring->size || chain->n_descs >= chain->max)
+		return too_long(ring, chain);
+	/* Empty descriptors are legal between others (2.7.4.1) and count: they must not make a walk free of charge. */
+	chain->n_descs++;
+	if (len == 0)
+		return VRING_OK;
+	chain->len += len;
+	if (chain->len > UINT32_MAX)
+		return VRING_FAULT_LENGTH;
+	if (len - 1 > UINT64_MAX - gpa)
+		return VRING_FAULT_ADDRESS;
+	while (len > 0) {
+		uint64_t n;
+		uint8_t *hva = gmem_translate_cached(ring->mem, &ring->cache, gpa, len, &n);
+
+		if (hva == NULL)
+			return VRING_FAULT_ADDRESS;
+		if (chain->n_pieces >= chain->max)
+			return too_long(ring, chain);
+		chain->pieces[chain->n_pieces++] =
+			(struct vring_piece){.hva = hva, .len = (uint32_t)n};
+		gpa += n;
+		len -= (uint32_t)n;
+	}
+	return VRING_OK;
+}
+
+/* An indirect table. Usually contiguous for us; otherwise its entries are put together from what each region holds. */
+struct table {
+	uint64_t gpa;
+	const uint8_t *hva;
+	uint64_t contiguous; /* bytes from hva on */
+	uint32_t n;          /* entries */
+};
+
+static bool table_load(struct vring_device *ring, const struct table *table, uint32_t at,
+	struct private_desc *entry)
+{
+	uint64_t offset = at * (uint64_t)sizeof(*entry);
+	uint8_t *to = (uint8_t *)entry;
+
+	if (offset + sizeof(*entry) <= table->contiguous) {
+		*entry = desc_load_unaligned(table->hva + offset);
+		return true;
+	}
+	for (uint64_t done = 0, n; done < sizeof(*entry); done += n) {
+		const void *from = gmem_translate_cached(ring->mem, &ring->cache,
+			table->gpa + offset + done, sizeof(*entry) - done, &n);
+
+		if (from == NULL)
+			return false;
+		memcpy(to + done, from, n);
+	}
+	__asm__ volatile("" : "+m"(*entry) : : "memory"); /* as in desc_load_unaligned() */
+	return true;
+}
+
+/* 2.7.5.3: WRITE on the descriptor that names the table is ignored; inside, `next` counts in the table from entry 0. */
+static int walk_table(struct vring_device *ring, struct private_desc desc, uint64_t wanted,
+	struct chain *chain)
+{
+	uint32_t bytes = desc_len(desc.word);
+	struct table table = {.gpa = desc.addr, .n = bytes / sizeof(struct private_desc)};
+	struct private_desc entry;
+	uint32_t at = 0;
+
+	if (!ring->indirect || (desc.word & DESC_NEXT) != 0)
+		return VRING_FAULT_INDIRECT;
+	if (bytes == 0 || bytes % sizeof(struct private_desc) != 0 || table.n > ring->size)
+		return VRING_FAULT_INDIRECT;
+	if (bytes - 1 > UINT64_MAX - table.gpa)
+		return VRING_FAULT_ADDRESS;
+	table.hva = gmem_translate_cached(
+		ring->mem, &ring->cache, table.gpa, bytes, &table.contiguous);
+	if (table.hva == NULL)
+		return VRING_FAULT_ADDRESS;
+	for (uint32_t n_seen = 1;; n_seen++) {
+		int fault;
+
+		if (!table_load(ring, &table, at, &entry))
+			return VRING_FAULT_ADDRESS;
+		if ((entry.word & DESC_INDIRECT) != 0)
+			return VRING_FAULT_INDIRECT;
+		fault = append(ring, entry, wanted, chain);
+		if (fault != VRING_OK)
+			return fault;
+		if ((entry.word & DESC_NEXT) == 0)
+			return VRING_OK;
+		at = desc_next(entry.word);
+		if (at >= table.n)
+			return VRING_FAULT_NEXT;
+		if (n_seen == table.n)
+			return VRING_FAULT_CHAIN;
+	}
+}
+
+int chain_walk(struct vring_device *ring, struct private_desc first,
+	const struct private_desc *second, uint64_t wanted, struct chain *chain)
+{
+	struct private_desc desc = first;
+
+	for (chain->n_slots = 1;; chain->n_slots++) {
+		uint16_t next;
+		int fault;
+
+		if ((desc.word & DESC_INDIRECT) != 0)
+			return walk_table(ring, desc, wanted, chain);
+		fault = append(ring, desc, wanted, chain);
+		if (fault != VRING_OK)
+			return fault;
+		if ((desc.word & DESC_NEXT) == 0)
+			return VRING_OK;
+		next = desc_next(desc.word);
+		if (next >= ring->size)
+			return VRING_FAULT_NEXT;
+		if (chain->n_descs == ring->size)
+			return VRING_FAULT_CHAIN;
+		if (second != NULL)
+			desc = *second;
+		else
+			desc = desc_load(&ring->desc[next]);
+		second = NULL;
+	}
+}

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The split ring, device side (virtio 2.7).
+ *
+ * Parsing has two stages over the whole burst, so that one cache miss serves several buffers: first all heads are read,
+ * checked and their descriptors prefetched; then the descriptors are read, each once, checked and translated. Chains of
+ * one or two descriptors in the region used last are done in the loop itself, all others by chain_walk().
+ *
+ * Fences (the partner has the same letter; a guest's driver has its own equivalents):
+ *   A  full: used index (publish) before the driver's wish for calls (needs_call)      partner: driver.c, set_call
+ *   B  full: our wish for kicks (set_kick) before the available index (has_available)  partner: driver.c, needs_kick
+ *   C  acquire of the available index: entries and descriptors are read after it       partner: driver.c, publish
+ *   D  release of the used index: used entries and buffer bytes are written before it  partner: driver.c, collect
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "chain.h"
+#include "device_split.h"
+
+#define N_PIECES (sizeof(((struct vring_burst *)0)->pieces) / sizeof(struct vring_piece))
+
+/* The first chain of a burst always has room, whatever its shape; so every chain gets its turn. */
+_Static_assert(N_PIECES >= VRING_CHAIN_MAX + 2 * (VRING_BURST_MAX - 1), "room for any first chain");
+
+/* How far a call has come with its burst. */
+struct progress {
+	unsigned int n_available; /* buffers there are, at most VRING_BURST_MAX */
+	unsigned int n_parsed;
+	unsigned int n_slots;  /* descriptors of the ring they take */
+	unsigned int n_wasted; /* descriptors looked at that left no piece: charged like pieces, work is bounded */
+	bool no_room;
+	bool bad_head; /* buffer n_parsed has no head */
+};
+
+int device_split_init(struct vring_device *ring, const struct vring_config *config)
+{
+	uint16_t size = config->size;
+
+	if (size == 0 || size > VRING_SIZE_MAX || (size & (size - 1)) != 0)
+		return -EINVAL;
+	if ((uintptr_t)config->desc % VRING_DESC_ALIGN != 0 ||
+		(uintptr_t)config->avail % VRING_AVAIL_ALIGN != 0 ||
+		(uintptr_t)config->used % VRING_USED_ALIGN != 0)
+		return -EINVAL;
+	memset(ring, 0, sizeof(*ring));
+	ring->desc = config->desc;
+	ring->avail = config->avail;
+	ring->used = config->used;
+	ring->mem = config->mem;
+	ring->size = size;
+	ring->mask = size - 1;
+	ring->last_avail_idx = config->avail_idx;
+	ring->used_idx = __atomic_load_n(&ring->used->idx, __ATOMIC_RELAXED);
+	ring->published_idx = ring->used_idx;
+	/* A buffer of no bytes is refused in either direction. */
+	ring->writable_min_len = config->header_len > 0 ? config->header_len : 1;
+	ring->event_idx = config->event_idx;
+	ring->indirect = config->indirect;
+	ring->mergeable = config->mergeable;
+	/* Whoever served the ring before may have published without calling. */
+	ring->call_is_due = true;
+	return 0;
+}
+
+unsigned int device_split_lead(const struct vring_device *ring)
+{
+	/* Fence C. */
+	return (uint16_t)(__atomic_load_n(&ring->avail->idx, __ATOMIC_ACQUIRE) -
+		ring->last_avail_idx);
+}
+
+/* Starts a call. Returns false if the ring is broken. */
+static bool begin(struct vring_device *ring, struct vring_burst *burst, struct progress *progress)
+{
+	unsigned int lead;
+
+	burst->n = 0;
+	burst->n_pieces = 0;
+	if (ring->breakage != VRING_INTACT)
+		return false;
+	lead = device_split_lead(ring);
+	if (lead > ring->size) {
+		ring->breakage = VRING_BROKEN_AVAIL_IDX;
+		return false;
+	}
+	*progress = (struct progress){
+		.n_available = lead < VRING_BURST_MAX ? lead : VRING_BURST_MAX,
+	};
+	return true;
+}
+
+/* Parses buffer `at` by walking its chain. Returns false if it has no room in this burst. */
+static __attribute__((noinline)) bool parse_chain(struct vring_device *ring,
+	struct vring_burst *burst, struct progress *progress, unsigned int at, uint16_t head,
+	struct private_desc first, const struct private_desc *second, uint64_t wanted)
+{
+	struct vring_buffer *buffer = &burst->buffers[at];
+	struct chain chain = {.pieces = &burst->pieces[burst->n_pieces]};
+	uint32_t min_len = wanted == DESC_WRITE ? ring->writable_min_len : 1;
+	unsigned int room, spent;
+	int fault;
+
+	/* Two pieces are kept for each buffer that may follow, so that the fast path need not count. */
+	room = N_PIECES - burst->n_pieces - progress->n_wasted - 2 * (VRING_BURST_MAX - 1 - at);
+	chain.max = room < VRING_CHAIN_MAX ? room : VRING_CHAIN_MAX;
+	fault = chain_walk(ring, first, second, wanted, &chain);
+	if (fault == CHAIN_NO_ROOM) {
+		progress->no_room = true;
+		return false;
+	}
+	if (fault == VRING_OK && chain.len < min_len)
+		fault = VRING_FAULT_LENGTH;
+	spent = chain.n_descs > chain.n_pieces ? chain.n_descs : chain.n_pieces;
+	if (fault != VRING_OK) {
+		chain.n_pieces = 0;
+		chain.len = 0;
+	}
+	*buffer = (struct vring_buffer){
+		.pieces = chain.pieces,
+		.len = (uint32_t)chain.len,
+		.id = head,
+		.n_pieces = (uint16_t)chain.n_pieces,
+		.n_descs = 1,
+		.fault = (uint8_t)fault,
+	};
+	burst->n_pieces += chain.n_pieces;
+	progress->n_wasted += spent - chain.n_pieces;
+	progress->n_slots += chain.n_slots;
+	return true;
+}
+
+/* The heads of buffers [from, to), read once. Returns how far they are good. */
+static inline __attribute__((always_inline)) unsigned int load_heads(
+	const struct vring_device *ring, uint16_t *heads, unsigned int from, unsigned int to)
+{
+	const uint16_t *entries = ring->avail->ring;
+	const struct vring_desc *desc = ring->desc;
+	unsigned int mask = ring->mask;
+	unsigned int idx = ring->last_avail_idx;
+
+	for (unsigned int i = from; i < to; i++) {
+		uint16_t head = __atomic_load_n(&entries[(idx + i) & mask], __ATOMIC_RELAXED);
+
+		if (__builtin_expect(head > mask, 0))
+			return i;
+		heads[i] = head;
+		__builtin_prefetch(&desc[head]);
+	}
+	return to;
+}
+
+/* Whether [addr, addr + len) lies in the cached region. len > 0. */
+static inline bool cache_holds(const struct gmem_cache *cache, uint64_t addr, uint32_t len)
+{
+	return len <= cache->size && addr - cache->gpa <= cache->size - len;
+}
+
+/* Parses on up to buffer `target` (at most n_available). Stops before a chain that has no room, or a head that is none. */
+static inline __attribute__((always_inline)) void parse(struct vring_device *ring,
+	struct vring_burst *burst, struct progress *progress, enum vring_direction direction,
+	unsigned int target)
+{
+	const uint64_t wanted = direction == VRING_WRITABLE ? DESC_WRITE : 0;
+	const uint64_t shape = DESC_NEXT | DESC_WRITE | DESC_INDIRECT;
+	const uint32_t min_len = direction == VRING_WRITABLE ? ring->writable_min_len : 1;
+	const struct vring_desc *table = ring->desc;
+	const unsigned int mask = ring->mask;
+	/* Copies, for the compiler cannot know that the burst does not overlap the ring. */
+	struct gmem_cache cache = ring->cache;
+	struct vring_piece *piece = &burst->pieces[burst->n_pieces];
+	unsigned int n_slots = 0;
+	uint16_t heads[VRING_BURST_MAX];
+	unsigned int i = progress->n_parsed;
+	unsigned int n_good = load_heads(ring, heads, i, target);
+
+	progress->bad_head = n_good < target;
+	for (; i < n_good; i++) {
+		struct vring_buffer *buffer = &burst->buffers[i];
+		struct private_desc first = desc_load(&table[heads[i]]);
+		struct private_desc second;
+		const struct private_desc *second_read = NULL;
+		uint32_t len = desc_len(first.word);
+
+		if (__builtin_expect((first.word & shape) == wanted, 1)) {
+			if (__builtin_expect(len >= min_len && cache_holds(&cache, first.addr, len), 1)) {
+				piece->hva = cache.hva + (first.addr - cache.gpa);
+				piece->len = len;
+				__builtin_prefetch(piece->hva);
+				*buffer = (struct vring_buffer){
+					.pieces = piece,
+					.len = len,
+					.id = heads[i],
+					.n_pieces = 1,
+					.n_descs = 1,
+				};
+				piece++;
+				n_slots++;
+				continue;
+			}
+		} else if ((first.word & shape) == (wanted | DESC_NEXT) &&
+			desc_next(first.word) <= mask) {
+			uint32_t len2;
+			uint64_t sum;
+
+			second = desc_load(&table[desc_next(first.word)]);
+			second_read = &second;
+			len2 = desc_len(second.word);
+			sum = (uint64_t)len + len2;
+			if ((second.word & shape) == wanted && len > 0 && len2 > 0 &&
+				sum >= min_len && sum <= UINT32_MAX &&
+				cache_holds(&cache, first.addr, len) &&
+				cache_holds(&cache, second.addr, len2)) {
+				piece[0].hva = cache.hva + (first.addr - cache.gpa);
+				piece[0].len = len;
+				piece[1].hva = cache.hva + (second.addr - cache.gpa);
+				piece[1].len = len2;
+				__builtin_prefetch(piece[1].hva);
+				*buffer = (struct vring_buffer){
+					.pieces = piece,
+					.len = (uint32_t)sum,
+					.id = heads[i],
+					.n_pieces = 2,
+					.n_descs = 1,
+				};
+				piece += 2;
+				n_slots += 2;
+				continue;
+			}
+		}
+		burst->n_pieces = (unsigned int)(piece - burst->pieces);
+		if (!parse_chain(ring, burst, progress, i, heads[i], first, second_read, wanted))
+			break;
+		piece = &burst->pieces[burst->n_pieces];
+		cache = ring->cache;
+	}
+	burst->n_pieces = (unsigned int)(piece - burst->pieces);
+	progress->n_slots += n_slots;
+	progress->n_parsed = i;
+}
+
+int device_split_peek(struct vring_device *ring, struct vring_burst *burst,
+	enum vring_direction direction, unsigned int max)
+{
+	struct progress progress;
+
+	if (!begin(ring, burst, &progress))
+		return -EPROTO;
+	if (max > progress.n_available)
+		max = progress.n_available;
+	if (direction == VRING_READABLE)
+		parse(ring, burst, &progress, VRING_READABLE, max);
+	else
+		parse(ring, burst, &progress, VRING_WRITABLE, max);
+	/* Those before a bad head are good, and served first. */
+	if (progress.bad_head && progress.n_parsed == 0) {
+		ring->breakage = VRING_BROKEN_HEAD;
+		return -EPROTO;
+	}
+	burst->n = progress.n_parsed;
+	return (int)progress.n_parsed;
+}
+
+/* Makes buffer `at` and about n_more behind it known. Returns false if there is none, or none that has room. */
+static bool parse_more(struct vring_device *ring, struct vring_burst *burst,
+	struct progress *progress, unsigned int at, unsigned int n_more)
+{
+	unsigned int target = at + n_more;
+
+	if (target > progress->n_available)
+		target = progress->n_available;
+	if (target > progress->n_parsed && !progress->no_room && !progress->bad_head)
+		parse(ring, burst, progress, VRING_WRITABLE, target);
+	return at < progress->n_parsed;
+}
+
+/*
+ * Whether a frame that took all parsed buffers, from the first of the burst on, will find no more next time either:
+ * the burst is exhausted, or the driver has nothing left to give.
+ */
+static bool is_hopeless(const struct vring_device *ring, const struct progress *progress)
+{
+	return progress->no_room || progress->n_parsed == VRING_BURST_MAX ||
+		progress->n_slots >= ring->size;
+}
+
+int device_split_reserve(struct vring_device *ring, struct vring_burst *burst,
+	const uint32_t *lengths, unsigned int n_frames, struct vring_grant *grants)
+{
+	struct progress progress;
+	unsigned int at = 0; /* buffer to be looked at next */
+	unsigned int frame;
+
+	if (!begin(ring, burst, &progress))
+		return -EPROTO;
+	for (frame = 0; frame < n_frames; frame++) {
+		unsigned int first = at;
+		uint64_t len = 0;
+		bool is_last;
+
+		while (len < lengths[frame]) {
+			const struct vring_buffer *buffer = &burst->buffers[at];
+
+			if (at == progress.n_parsed &&
+				!parse_more(ring, burst, &progress, at, n_frames - frame))
+				break;
+			if (__builtin_expect(buffer->fault != VRING_OK, 0)) {
+				/*
+				 * A refused buffer in the middle of a frame: the driver takes as many used
+				 * entries as the frame's header says, one after the other, so the frame
+				 * starts anew behind it and what it had is returned empty.
+				 */
+				at++;
+				first = at;
+				len = 0;
+				continue;
+			}
+			if (!ring->mergeable && buffer->len < lengths[frame])
+				break;
+			at++;
+			len += buffer->len;
+		}
+		grants[frame] = (struct vring_grant){.first = (uint16_t)first};
+		if (len >= lengths[frame]) {
+			grants[frame].n = (uint16_t)(at - first);
+			continue;
+		}
+		/* Not enough: what the frame had taken is left for the next one. */
+		is_last = at == progress.n_parsed &&
+			(first > 0 || at == 0 || !is_hopeless(ring, &progress));
+		at = first;
+		if (is_last)
+			break;
+	}
+	burst->n = at;
+	/* Nothing can ever be taken past a bad head; with buffers before it returned, the next call says so. */
+	if (at == 0 && frame < n_frames && progress.bad_head) {
+		ring->breakage = VRING_BROKEN_HEAD;
+		if (frame == 0)
+			return -EPROTO;
+	}
+	return (int)frame;
+}
+
+void device_split_return(struct vring_device *ring, const struct vring_burst *burst, unsigned int n)
+{
+	vring_used_elem_t *entries = ring->used->ring;
+	unsigned int mask = ring->mask;
+	unsigned int idx = ring->used_idx;
+
+	for (unsigned int i = 0; i < n; i++) {
+		const struct vring_buffer *buffer = &burst->buffers[i];
+		vring_used_elem_t *entry = &entries[(idx + i) & mask];
+
+		__atomic_store_n(&entry->id, buffer->id, __ATOMIC_RELAXED);
+		__atomic_store_n(&entry->len, buffer->used_len, __ATOMIC_RELAXED);
+		/* Counted here and not when parsed: what is not returned is parsed again. */
+		if (__builtin_expect(buffer->fault != VRING_OK, 0))
+			ring->n_faults[buffer->fault]++;
+	}
+	ring->used_idx = (uint16_t)(idx + n);
+	ring->last_avail_idx = (uint16_t)(ring->last_avail_idx + n);
+}
+
+void device_split_publish(struct vring_device *ring)
+{
+	uint16_t n = (uint16_t)(ring->used_idx - ring->published_idx);
+
+	/* Saturating: all that matters beyond 65535 is that it is beyond. */
+	if (ring->n_uncalled <= UINT16_MAX)
+		ring->n_uncalled += n;
+	ring->published_idx = ring->used_idx;
+	/* Fence D. */
+	__atomic_store_n(&ring->used->idx, ring->used_idx, __ATOMIC_RELEASE);
+}
+
+bool device_split_needs_call(struct vring_device *ring)
+{
+	uint32_t n_uncalled = ring->n_uncalled;
+	bool is_due = ring->call_is_due;
+	uint16_t event;
+
+	if (n_uncalled == 0)
+		return false;
+	ring->n_uncalled = 0;
+	full_fence(); /* A */
+	if (!ring->event_idx)
+		return (__atomic_load_n(&ring->avail->flags, __ATOMIC_RELAXED) &
+			VRING_AVAIL_F_NO_INTERRUPT) == 0;
+	ring->call_is_due = false;
+	event = __atomic_load_n(vring_used_event_of(ring->avail, ring->size), __ATOMIC_RELAXED);
+	return is_due || event_passed(event, ring->published_idx, n_uncalled);
+}
+
+void device_split_set_kick(struct vring_device *ring, bool wanted)
+{
+	uint16_t flags = wanted || ring->event_idx ? 0 : VRING_USED_F_NO_NOTIFY;
+
+	/* With event index the flags stay 0 (2.7.10.2) and the wish not to be kicked is an index just gone by. */
+	__atomic_store_n(&ring->used->flags, flags, __ATOMIC_RELAXED);
+	if (ring->event_idx)
+		__atomic_store_n(vring_avail_event_of(ring->used, ring->size),
+			(uint16_t)(ring->last_avail_idx - !wanted), __ATOMIC_RELAXED);
+	if (wanted)
+		full_fence(); /* B */
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <rte_malloc.h>
+
+#include "plan.h"
+
+/* Every queue the ports list now, once, so that two passes over them agree. */
+struct inventory {
+	unsigned int n_rx, n_tx;
+	struct rx_queue *rx[PORT_MAX * PORT_MAX_QUEUES];
+	struct tx_queue *tx[PORT_MAX][PORT_MAX_QUEUES];
+	unsigned int n_tx_of[PORT_MAX];
+};
+
+static void inventory_take(struct inventory *inventory, const struct topology *topology)
+{
+	inventory->n_rx = inventory->n_tx = 0;
+	for (unsigned int id = 0; id < PORT_MAX; id++) {
+		struct port *port = topology->ports[id];
+
+		inventory->n_tx_of[id] = 0;
+		if (port == NULL)
+			continue;
+		inventory->n_rx +=
+			port->ops->list_rx(port, &inventory->rx[inventory->n_rx]);
+		inventory->n_tx_of[id] = port->ops->list_tx(port, inventory->tx[id]);
+		inventory->n_tx += inventory->n_tx_of[id];
+	}
+}
+
+/* Only the control thread makes plans; the table is too large for a stack. */
+static struct inventory inventory;
+
+void plan_assign(const struct topology *topology, const int *numa_nodes, unsigned int n_workers)
+{
+	unsigned int load[PORT_MAX_WORKERS] = { 0 };
+
+	inventory_take(&inventory, topology);
+	for (unsigned int i = 0; i < inventory.n_rx; i++) {
+		if (inventory.rx[i]->worker >= 0)
+			load[inventory.rx[i]->worker]++;
+	}
+	for (unsigned int i = 0; i < inventory.n_rx; i++) {
+		struct rx_queue *queue = inventory.rx[i];
+		int best = -1, best_near = -1;
+
+		if (queue->worker >= 0)
+			continue;
+		for (unsigned int w = 0; w < n_workers; w++) {
+			if (best < 0 || load[w] < load[best])
+				best = (int)w;
+			if (numa_nodes[w] == queue->numa_node &&
+				(best_near < 0 || load[w] < load[best_near]))
+				best_near = (int)w;
+		}
+		queue->worker = best_near >= 0 ? best_near : best;
+		load[queue->worker]++;
+	}
+}
+
+/* Whether this worker may use transmit queue i of n, and whether it shares it with another. */
+static bool lane_is_mine(unsigned int i, unsigned int n, const struct plan_worker *worker, bool *shared)
+{
+	if (n >= worker->n_workers) {
+		*shared = false;
+		return i % worker->n_workers == worker->id;
+	}
+	*shared = i + n < worker->n_workers; /* worker i + n wraps round to it as well */
+	return worker->id % n == i;
+}
+
+static struct forwarder *forwarder_create(
+	const struct topology *topology, const struct plan_worker *worker)
+{
+	size_t lanes_bytes = inventory.n_tx * sizeof(struct lane);
+	size_t lists_bytes = inventory.n_tx * sizeof(uint16_t);
+	struct forwarder *forwarder = rte_zmalloc_socket("forwarder",
+		sizeof(*forwarder) + lanes_bytes + 2 * lists_bytes, RTE_CACHE_LINE_SIZE,
+		worker->numa_node >= 0 ? worker->numa_node : SOCKET_ID_ANY);
+
+	if (forwarder == NULL)
+		return NULL;
+	forwarder->active = (uint16_t *)&forwarder->lanes[inventory.n_tx];
+	forwarder->dirty = forwarder->active + inventory.n_tx;
+	forwarder->offload = worker->offload;
+	for (unsigned int id = 0; id < PORT_MAX; id++) {
+		struct forward_port *port = &forwarder->ports[id];
+
+		if (topology->ports[id] == NULL)
+			continue;
+		port->port = topology->ports[id];
+		port->counters = &port->port->counters[worker->id];
+		port->first_lane = (uint16_t)forwarder->n_lanes;
+		for (unsigned int q = 0; q < inventory.n_tx_of[id]; q++) {
+			struct lane *lane = &forwarder->lanes[forwarder->n_lanes];
+			bool shared;
+
+			if (!lane_is_mine(q, inventory.n_tx_of[id], worker, &shared))
+				continue;
+			lane->queue = inventory.tx[id][q];
+			lane->counters = port->counters;
+			lane->is_shared = shared;
+			forwarder->n_lanes++;
+			port->n_lanes++;
+		}
+	}
+	return forwarder;
+}
+
+static void rx_route(struct plan *plan, struct plan_rx *rx, const struct topology *topology)
+{
+	uint16_t id = rx->queue->port->id;
+
+	rx->route = PLAN_ROUTE_NONE;
+	for (unsigned int b = 0; b < topology->n_bridges; b++) {
+		const struct bridge *bridge = &topology->bridges[b];
+
+		for (unsigned int m = 0; m < bridge->n_members; m++) {
+			if (bridge->members[m] == id) {
+				rx->route = PLAN_ROUTE_BRIDGE;
+				rx->bridge = &plan->bridges[b];
+				return;
+			}
+		}
+	}
+	for (unsigned int c = 0; c < topology->n_crosses; c++) {
+		const struct cross_connect *cross = &topology->crosses[c];
+
+		for (unsigned int side = 0; side < 2; side++) {
+			if (cross->ports[side] == id) {
+				rx->route = PLAN_ROUTE_CROSS;
+				rx->peer = &plan->forwarder->ports[cross->ports[!side]];
+				rx->lossless = cross->lossless;
+				return;
+			}
+		}
+	}
+}
+
+static void bridge_view_fill(
+	struct bridge_view *view, const struct bridge *bridge, struct fdb_cache *cache)
+{
+	view->fdb = bridge->fdb;
+	view->state = fdb_state(bridge->fdb);
+	view->cache = cache;
+	view->n_members = bridge->n_members;
+	for (unsigned int m = 0; m < bridge->n_members; m++)
+		view->members[m] = bridge->members[m];
+}
+
+struct plan *plan_create(const struct topology *topology, const struct plan_worker *worker)
+{
+	int node = worker->numa_node >= 0 ? worker->numa_node : SOCKET_ID_ANY;
+	struct plan *plan;
+
+	inventory_take(&inventory, topology);
+	plan = rte_zmalloc_socket("plan",
+		sizeof(*plan) + inventory.n_rx * sizeof(struct plan_rx), RTE_CACHE_LINE_SIZE, node);
+	if (plan == NULL)
+		return NULL;
+	plan->forwarder = forwarder_create(topology, worker);
+	plan->bridges = rte_zmalloc_socket("bridge_views",
+		(topology->n_bridges + 1) * sizeof(*plan->bridges), RTE_CACHE_LINE_SIZE, node);
+	if (plan->forwarder == NULL || plan->bridges == NULL) {
+		plan_free(plan);
+		return NULL;
+	}
+	for (unsigned int b = 0; b < topology->n_bridges; b++)
+		bridge_view_fill(&plan->bridges[b], &topology->bridges[b], worker->caches[b]);
+	for (unsigned int i = 0; i < inventory.n_rx; i++) {
+		struct plan_rx *rx = &plan->rx[plan->n_rx];
+
+		if (inventory.rx[i]->worker != (int)worker->id)
+			continue;
+		rx->queue = inventory.rx[i];
+		rx->ingress = &plan->forwarder->ports[rx->queue->port->id];
+		rx_route(plan, rx, topology);
+		plan->n_rx++;
+	}
+	return plan;
+}
+
+void plan_free(struct plan *plan)
+{
+	if (plan == NULL)
+		return;
+	rte_free(plan->forwarder);
+	rte_free(plan->bridges);
+	rte_free(plan);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A worker's plan. Private to this library. */
+#ifndef WORKER_PLAN_H
+#define WORKER_PLAN_H
+
+#include <bridge/forward.h>
+#include <worker/topology.h>
+
+enum plan_route {
+	PLAN_ROUTE_BRIDGE,
+	PLAN_ROUTE_CROSS,
+	PLAN_ROUTE_NONE, /* the port is connected to nothing: frames are dropped and counted */
+};
+
+struct plan_rx {
+	struct rx_queue *queue;
+	const struct forward_port *ingress;
+	enum plan_route route;
+	bool lossless;                   /* cross */
+	bool is_dirty;                   /* something was released this round */
+	const struct bridge_view *bridge; /* bridge */
+	const struct forward_port *peer; /* cross */
+};
+
+struct plan {
+	struct forwarder *forwarder;
+	struct bridge_view *bridges; /* [topology.n_bridges] */
+	unsigned int n_rx;
+	struct plan_rx rx[];
+};
+
+/* What a plan is made for. */
+struct plan_worker {
+	unsigned int id;
+	unsigned int n_workers;
+	int numa_node;
+	struct offload *offload;
+	struct fdb_cache *caches[TOPOLOGY_MAX_BRIDGES];
+};
+
+/* Gives queues that nobody polls to the worker with the fewest, on the queue's NUMA node if there is one. */
+void plan_assign(const struct topology *topology, const int *numa_nodes, unsigned int n_workers);
+
+/* The plan of one worker, or NULL if out of memory. */
+struct plan *plan_create(const struct topology *topology, const struct plan_worker *worker);
+void plan_free(struct plan *plan);
+
+#endif

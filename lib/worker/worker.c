@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_cycles.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_malloc.h>
+#include <rte_pause.h>
+#include <rte_rcu_qsbr.h>
+
+#include <base/log.h>
+#include <worker/worker.h>
+
+#include "plan.h"
+
+struct worker {
+	/* Written by the control thread, read by the worker once per round. */
+	struct plan *plan;
+	bool stop;
+	/* The worker's own; the counters are read by the control thread. */
+	struct rte_rcu_qsbr *rcu __rte_cache_aligned;
+	uint64_t busy_cycles;
+	uint64_t total_cycles;
+	uint64_t rounds;
+	uint64_t packets;
+	struct frame_batch batch;
+	/* The control thread's. */
+	struct plan_worker spec;
+	unsigned int lcore_id;
+};
+
+struct workers {
+	unsigned int n;
+	struct rte_rcu_qsbr *rcu;
+	struct worker *worker[PORT_MAX_WORKERS];
+	int numa_nodes[PORT_MAX_WORKERS];
+};
+
+/* One burst of one queue. Returns how many frames it brought. */
+static unsigned int serve(struct worker *worker, const struct plan *plan, struct plan_rx *rx)
+{
+	struct port_counters *counters = rx->ingress->counters;
+	struct frame_batch *batch = &worker->batch;
+	unsigned int n = rx->queue->receive(rx->queue, counters, batch, FRAME_BURST);
+	unsigned int n_done = n;
+
+	if (n == 0)
+		return 0;
+	switch (rx->route) {
+	case PLAN_ROUTE_BRIDGE:
+		bridge_forward(plan->forwarder, rx->bridge, rx->ingress, batch->frames, n);
+		break;
+	case PLAN_ROUTE_CROSS:
+		n_done = cross_forward(plan->forwarder, rx->peer, rx->queue->index, batch->frames,
+			n, rx->lossless);
+		break;
+	case PLAN_ROUTE_NONE:
+		counters->drops[DROP_NO_DESTINATION] += n;
+		break;
+	}
+	rx->queue->release(rx->queue, counters, batch, n_done);
+	rx->is_dirty = true;
+	return n_done;
+}
+
+/* One round: a burst of every queue, then every signal that is due. */
+static unsigned int round_run(struct worker *worker, struct plan *plan)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < plan->n_rx; i++)
+		n += serve(worker, plan, &plan->rx[i]);
+	if (n == 0)
+		return 0;
+	forward_notify(plan->forwarder);
+	for (unsigned int i = 0; i < plan->n_rx; i++) {
+		struct plan_rx *rx = &plan->rx[i];
+
+		if (rx->is_dirty) {
+			rx->queue->notify(rx->queue);
+			rx->is_dirty = false;
+		}
+	}
+	return n;
+}
+
+static int worker_main(void *argument)
+{
+	struct worker *worker = argument;
+	uint64_t last, now;
+
+	rte_rcu_qsbr_thread_register(worker->rcu, worker->spec.id);
+	rte_rcu_qsbr_thread_online(worker->rcu, worker->spec.id);
+	last = rte_rdtsc();
+	while (!__atomic_load_n(&worker->stop, __ATOMIC_RELAXED)) {
+		struct plan *plan = __atomic_load_n(&worker->plan, __ATOMIC_ACQUIRE);
+		unsigned int n = round_run(worker, plan);
+
+		now = rte_rdtsc();
+		worker->total_cycles += now - last;
+		worker->rounds++;
+		if (n > 0) {
+			worker->busy_cycles += now - last;
+			worker->packets += n;
+		} else {
+			rte_pause();
+		}
+		last = now;
+		rte_rcu_qsbr_quiescent(worker->rcu, worker->spec.id);
+	}
+	rte_rcu_qsbr_thread_offline(worker->rcu, worker->spec.id);
+	rte_rcu_qsbr_thread_unregister(worker->rcu, worker->spec.id);
+	return 0;
+}
+
+void workers_synchronize(struct workers *workers)
+{
+	uint64_t token = rte_rcu_qsbr_start(workers->rcu);
+
+	/* Yield, not spin: a worker may share its CPU with this thread on a small machine. */
+	while (rte_rcu_qsbr_check(workers->rcu, token, false) == 0)
+		sched_yield();
+}
+
+void workers_update(struct workers *workers, const struct topology *topology)
+{
+	struct plan *old[PORT_MAX_WORKERS] = { NULL };
+
+	plan_assign(topology, workers->numa_nodes, workers->n);
+	for (unsigned int i = 0; i < workers->n; i++) {
+		struct worker *worker = workers->worker[i];
+		struct plan *plan = plan_create(topology, &worker->spec);
+
+		if (plan == NULL) {
+			/* The old plan must not be used any longer: better nothing moves than into freed memory. */
+			static const struct topology nothing;
+
+			log_error("worker %u: no memory for a plan; its queues stand still until "
+				  "the next change",
+				i);
+			plan = plan_create(&nothing, &worker->spec);
+			if (plan == NULL)
+				rte_panic("worker %u: no memory for an empty plan\n", i);
+		}
+		old[i] = worker->plan;
+		__atomic_store_n(&worker->plan, plan, __ATOMIC_RELEASE);
+	}
+	workers_synchronize(workers);
+	for (unsigned int i = 0; i < workers->n; i++)
+		plan_free(old[i]);
+}
+
+static struct worker *worker_start(struct workers *workers, unsigned int id,
+	const struct workers_config *config, char *error, size_t error_size)
+{
+	static const struct topology nothing;
+	unsigned int lcore_id = config->lcore_ids[id];
+	int node = (int)rte_lcore_to_socket_id(lcore_id);
+	struct worker *worker = rte_zmalloc_socket("worker", sizeof(*worker), RTE_CACHE_LINE_SIZE, node);
+
+	if (worker == NULL) {
+		snprintf(error, error_size, "worker %u: out of memory on NUMA node %d", id, node);
+		return NULL;
+	}
+	worker->rcu = workers->rcu;
+	worker->lcore_id = lcore_id;
+	worker->spec.id = id;
+	worker->spec.n_workers = workers->n;
+	worker->spec.numa_node = node;
+	worker->spec.offload =
+		offload_create(config->pool_of_node(node), node, error, error_size);
+	worker->plan = plan_create(&nothing, &worker->spec);
+	for (unsigned int b = 0; b < TOPOLOGY_MAX_BRIDGES; b++) {
+		worker->spec.caches[b] = rte_zmalloc_socket(
+			"fdb_cache", sizeof(struct fdb_cache), RTE_CACHE_LINE_SIZE, node);
+		if (worker->spec.caches[b] == NULL) {
+			snprintf(error, error_size, "worker %u: out of memory on NUMA node %d", id,
+				node);
+			return worker;
+		}
+	}
+	return worker;
+}
+
+static void worker_free(struct worker *worker)
+{
+	if (worker == NULL)
+		return;
+	for (unsigned int b = 0; b < TOPOLOGY_MAX_BRIDGES; b++)
+		rte_free(worker->spec.caches[b]);
+	offload_destroy(worker->spec.offload);
+	plan_free(worker->plan);
+	rte_free(worker);
+}
+
+struct workers *workers_create(const struct workers_config *config, char *error, size_t error_size)
+{
+	struct workers *workers = rte_zmalloc("workers", sizeof(*workers), 0);
+	size_t rcu_size = rte_rcu_qsbr_get_memsize(PORT_MAX_WORKERS);
+
+	error[0] = '\0';
+	if (workers != NULL)
+		workers->rcu = rte_zmalloc("rcu", rcu_size, RTE_CACHE_LINE_SIZE);
+	if (workers == NULL || workers->rcu == NULL ||
+		rte_rcu_qsbr_init(workers->rcu, PORT_MAX_WORKERS) != 0) {
+		snprintf(error, error_size, "workers: out of memory");
+		workers_destroy(workers);
+		return NULL;
+	}
+	workers->n = config->n_workers;
+	for (unsigned int id = 0; id < workers->n; id++) {
+		struct worker *worker = worker_start(workers, id, config, error, error_size);
+
+		workers->worker[id] = worker;
+		if (worker == NULL || worker->spec.offload == NULL || worker->plan == NULL ||
+			error[0] != '\0') {
+			workers_destroy(workers);
+			return NULL;
+		}
+		workers->numa_nodes[id] = worker->spec.numa_node;
+		rte_eal_remote_launch(worker_main, worker, worker->lcore_id);
+	}
+	return workers;
+}
+
+void workers_destroy(struct workers *workers)
+{
+	if (workers == NULL)
+		return;
+	for (unsigned int id = 0; id < workers->n; id++) {
+		if (workers->worker[id] != NULL)
+			__atomic_store_n(&workers->worker[id]->stop, true, __ATOMIC_RELAXED);
+	}
+	for (unsigned int id = 0; id < workers->n; id++) {
+		if (workers->worker[id] == NULL)
+			continue;
+		rte_eal_wait_lcore(workers->worker[id]->lcore_id);
+		worker_free(workers->worker[id]);
+	}
+	rte_free(workers->rcu);
+	rte_free(workers);
+}
+
+unsigned int workers_count(const struct workers *workers)
+{
+	return workers->n;
+}
+
+void workers_report(const struct workers *workers, unsigned int id, struct worker_report *report)
+{
+	const struct worker *worker = workers->worker[id];
+
+	*report = (struct worker_report){
+		.id = id,
+		.cpu = (unsigned int)rte_lcore_to_cpu_id((int)worker->lcore_id),
+		.numa_node = worker->spec.numa_node,
+		.busy_cycles = __atomic_load_n(&worker->busy_cycles, __ATOMIC_RELAXED),
+		.total_cycles = __atomic_load_n(&worker->total_cycles, __ATOMIC_RELAXED),
+		.rounds = __atomic_load_n(&worker->rounds, __ATOMIC_RELAXED),
+		.packets = __atomic_load_n(&worker->packets, __ATOMIC_RELAXED),
+		.n_queues = worker->plan->n_rx,
+	};
+}
+
+unsigned int workers_list_queues(const struct workers *workers, unsigned int id,
+	const struct rx_queue **queues, unsigned int max)
+{
+	const struct plan *plan = workers->worker[id]->plan;
+
+	for (unsigned int i = 0; i < plan->n_rx && i < max; i++)
+		queues[i] = plan->rx[i].queue;
+	return plan->n_rx;
+}

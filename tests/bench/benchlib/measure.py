@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Windows of time for rate and cycles, windows of instructions for instructions per packet."""
+import json
+import subprocess
+import time
+
+from . import machine
+from .process import BenchError, Process
+
+# A polling thread that waited longer than this share of the window for its CPU was disturbed.
+WAIT_SHARE_MAX = 0.01
+# The answers to the counter queries may blur the window's length by this share.
+BLUR_SHARE_MAX = 0.02
+# Between the CPUs' speeds at their best and those of an undisturbed window.
+PROBE_FACTOR_MAX = 1.15
+# Real-time windows in a row would make the kernel step in; others want the CPUs, too.
+PAUSE_S = 0.15
+
+
+def _reading(source):
+    """(counters, when, how long the answer took)"""
+    begin = time.monotonic()
+    counters = source.read()
+    end = time.monotonic()
+    return counters, (begin + end) / 2, end - begin
+
+
+def _window(context, backend, generator):
+    tids = {'worker': (backend.pid, backend.worker_tid()),
+            'generator': (generator.pid, generator.worker_tid())}
+    interference = machine.Interference(tids)
+    with machine.Boost(tids, context.realtime):
+        probes = [machine.probe(context)]
+        interference.begin()
+        source_before = generator.read()
+        before, begin, blur = _reading(backend)
+        time.sleep(context.window_s)
+        after, end, blur_end = _reading(backend)
+        source_after = generator.read()
+        disturbed_by = interference.end()
+        probes.append(machine.probe(context))
+    packets = after['packets'] - before['packets']
+    bursts = after['bursts'] - before['bursts']
+    if packets <= 0:
+        raise BenchError(f'{backend.name}: no packets within {context.window_s} s; '
+                         f'logs are in {context.directory}')
+    wait_ns = max(disturbed_by['worker_wait_ns'], disturbed_by['generator_wait_ns'])
+    result = {
+        'packets': packets,
+        'mpps': packets / (end - begin) / 1e6,
+        'cycles_per_packet': (after['busy_cycles'] - before['busy_cycles']) / packets,
+        'packets_per_burst': packets / bursts if bursts > 0 else None,
+        'interference': disturbed_by,
+        'wait_share': wait_ns / 1e9 / (end - begin),
+        'blur_share': (blur + blur_end) / 2 / (end - begin),
+        'probe': {key: max(probe[key] for probe in probes) for key in probes[0]},
+    }
+    if source_before is not None:
+        source_packets = source_after['packets'] - source_before['packets']
+        result['generator_cycles_per_packet'] = \
+            (source_after['busy_cycles'] - source_before['busy_cycles']) / source_packets
+    return result
+
+
+def disturbances(result, best_probe):
+    """What spoiled a window, as words; empty if nothing did."""
+    found = []
+    if result['interference']['steal'] > 0:
+        found.append('steal')
+    if result['wait_share'] > WAIT_SHARE_MAX:
+        found.append('waited')
+    if result['blur_share'] > BLUR_SHARE_MAX:
+        found.append('late counters')
+    if result['probe']['line'] > best_probe['line'] * PROBE_FACTOR_MAX:
+        found.append('CPUs apart')
+    if result['probe']['adds'] > best_probe['adds'] * PROBE_FACTOR_MAX or \
+            result['probe']['parallel_adds'] > best_probe['parallel_adds'] * PROBE_FACTOR_MAX:
+        found.append('slow CPU')
+    return found
+
+
+def rate(context, backend, generator):
+    """The first undisturbed window of some, or the one with least waiting."""
+    time.sleep(context.settle_s)
+    tried = []
+    for _ in range(context.attempts):
+        result = _window(context, backend, generator)
+        context.probe_seen(result['probe'])
+        tried.append(result)
+        if not disturbances(result, context.best_probe):
+            break
+        time.sleep(PAUSE_S)
+    else:
+        result = min(tried, key=lambda one: (len(disturbances(one, context.best_probe)),
+                                             one['wait_share']))
+    result['replaced'] = len(tried) - 1
+    return result
+
+
+def instructions(context, backend, n_instructions, addresses=False):
+    """Instructions per packet of the worker by function, exact: both ends at the same place of its
+    loop, the packet counters read while it stands there."""
+    argv = [context.program('tests/bench/step_count'), '--json', '--sync',
+            '--tid', str(backend.worker_tid()), '--instructions', str(n_instructions),
+            '--timeout', str(context.step_timeout_s)]
+    argv += ['--anchor', backend.anchor] if backend.anchor else ['--warm-up', str(n_instructions)]
+    argv += ['--addresses'] if addresses else []
+    # on the worker's CPU: the two take turns anyway
+    stepper = Process(argv, context.backend_cpu, context.log_path('step_count'), text=True,
+                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        packets = []
+        for expected in ('begin\n', 'end\n'):
+            if stepper.popen.stdout.readline() != expected:
+                stepper.popen.wait(5)
+                raise BenchError(f'{backend.name}: {stepper.log_tail()}')
+            packets.append(backend.packets_standing())
+            stepper.popen.stdin.write('\n')
+            stepper.popen.stdin.flush()
+        counted = json.loads(stepper.popen.stdout.read())
+    finally:
+        stepper.end()
+    n_packets = packets[1] - packets[0]
+    if n_packets <= 0:
+        raise BenchError(f'{backend.name}: no packets in {counted["instructions"]} instructions; '
+                         f'logs are in {context.directory}')
+    counted['packets'] = n_packets
+    counted['per_packet'] = counted['instructions'] / n_packets
+    for row in counted.get('functions', []) + counted.get('addresses', []):
+        row['per_packet'] = row['instructions'] / n_packets
+    return counted

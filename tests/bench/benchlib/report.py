@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The table and what it takes to trust it."""
+import statistics
+
+from . import measure
+
+
+def summary(values):
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    return {'median': statistics.median(values), 'min': min(values), 'max': max(values),
+            'n': len(values)}
+
+
+def summarise(cell, best_probe):
+    """Fills in the medians of one case of one side: of its clean rounds, if it has any."""
+    rounds = cell['rounds']
+    for one in rounds:
+        one['disturbed_by'] = measure.disturbances(one, best_probe)
+    clean = [one for one in rounds if not one['disturbed_by']]
+    for key in ('mpps', 'cycles_per_packet', 'generator_cycles_per_packet', 'packets_per_burst'):
+        cell[key] = summary([one.get(key) for one in clean or rounds])
+    cell['clean_rounds'] = len(clean)
+    cell['replaced_windows'] = sum(one['replaced'] for one in rounds)
+    for key in ('worker_nonvoluntary', 'worker_voluntary', 'generator_nonvoluntary',
+                'generator_voluntary', 'steal'):
+        cell[key] = sum(one['interference'][key] for one in clean or rounds)
+    return cell
+
+
+def _spread(numbers, digits):
+    if numbers is None:
+        return '-'
+    return (f'{numbers["median"]:.{digits}f} ({numbers["min"]:.{digits}f}..'
+            f'{numbers["max"]:.{digits}f})')
+
+
+def _remarks(cell):
+    """What to know before believing the cycles."""
+    remarks = []
+    if cell['clean_rounds'] == 0:
+        reasons = sorted({word for one in cell['rounds'] for word in one['disturbed_by']})
+        remarks.append(f'no clean round ({", ".join(reasons)})')
+    elif cell['clean_rounds'] < len(cell['rounds']):
+        remarks.append(f'{cell["clean_rounds"]} of {len(cell["rounds"])} rounds clean')
+    source = cell['generator_cycles_per_packet']
+    if source and source['median'] > cell['cycles_per_packet']['median']:
+        remarks.append('generator is slower')
+    return ', '.join(remarks)
+
+
+CASES = {'pair': 'guest to guest', 'loop': 'one guest, loop'}
+
+
+def table(results):
+    """One row per case and side, and per case the ratio of ringway to testpmd."""
+    form = '{:<16} {:>5} {:<8} {:>22} {:>24} {:>9} {:>9} {:>12}  {}'
+    out = [form.format('case', 'bytes', 'side', 'Mpps', 'TSC cycles/packet', 'instr/pkt',
+                       'gen. TSC', 'csw inv/vol', 'remarks')]
+    for (topology, size), sides in results.items():
+        for side, cell in sides.items():
+            count = cell.get('instructions')
+            source = cell['generator_cycles_per_packet']
+            out.append(form.format(
+                CASES[topology], size, side, _spread(cell['mpps'], 2),
+                _spread(cell['cycles_per_packet'], 1),
+                f'{count["per_packet"]:.1f}' if count else '-',
+                f'{source["median"]:.0f}' if source else '-',
+                f'{cell["worker_nonvoluntary"]}/{cell["worker_voluntary"]}', _remarks(cell)).rstrip())
+        if len(sides) == 2:
+            ours, theirs = sides['ringway'], sides['testpmd']
+            ratio = [f'{ours["cycles_per_packet"]["median"] / theirs["cycles_per_packet"]["median"]:.2f}'
+                     ' of the cycles']
+            if ours.get('instructions') and theirs.get('instructions'):
+                share = ours['instructions']['per_packet'] / theirs['instructions']['per_packet']
+                ratio.append(f'{share:.2f} of the instructions')
+            out.append(f'{"":<16} {"":>5} ringway takes {" and ".join(ratio)}')
+    return '\n'.join(out)
+
+
+def heading(info):
+    return '\n'.join(f'{key + ":":<12} {value}' for key, value in info.items())
+
+
+def requirement(results):
+    """None, or why ringway is not at least as fast from guest to guest at 64 bytes."""
+    sides = results.get(('pair', 64), {})
+    if not {'ringway', 'testpmd'} <= set(sides):
+        return 'guest to guest at 64 bytes was not measured on both sides'
+    ours, theirs = sides['ringway'], sides['testpmd']
+    failed = []
+    pairs = [('TSC cycles', ours['cycles_per_packet']['median'],
+              theirs['cycles_per_packet']['median'])]
+    if 'instructions' in ours and 'instructions' in theirs:
+        pairs.append(('instructions', ours['instructions']['per_packet'],
+                      theirs['instructions']['per_packet']))
+    for what, mine, other in pairs:
+        if mine > other:
+            failed.append(f'{mine:.1f} {what} per packet, testpmd {other:.1f}')
+    return '; '.join(failed) or None
