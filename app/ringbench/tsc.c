@@ -40,6 +40,7 @@ static void read_pair(uint64_t *ns, uint64_t *tsc)
 {
 	uint64_t best = UINT64_MAX;
 
+	*ns = *tsc = 0;
 	for (int i = 0; i < 5; i++) {
 		uint64_t before = tsc_now();
 		uint64_t clock = now_ns();

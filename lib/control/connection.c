@@ -162,12 +162,11 @@ static void on_sent(struct bufferevent *stream, void *data)
 
 static void on_event(struct bufferevent *stream, short events, void *data)
 {
-	struct connection *c = data;
-
 	/* Callbacks are deferred: the end of input and a failed write may come as one event. */
 	bool is_broken = (events & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) != 0;
+	struct connection *c = data;
 
-	if (!is_broken && c->state == CONNECTION_OPEN) {
+	if (!is_broken) {
 		c->is_eof = true;
 		on_input(stream, c);
 		return;

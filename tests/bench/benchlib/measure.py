@@ -12,7 +12,7 @@ WAIT_SHARE_MAX = 0.01
 # The answers to the counter queries may blur the window's length by this share.
 BLUR_SHARE_MAX = 0.02
 # Between the CPUs' speeds at their best and those of an undisturbed window.
-PROBE_FACTOR_MAX = 1.15
+PROBE_FACTOR_MAX = 1.3
 # Real-time windows in a row would make the kernel step in; others want the CPUs, too.
 PAUSE_S = 0.15
 

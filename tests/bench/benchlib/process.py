@@ -3,12 +3,10 @@
 import atexit
 import ctypes
 import os
-import pty
 import re
 import select
 import signal
 import subprocess
-import termios
 import time
 
 PR_SET_PDEATHSIG = 1
@@ -80,32 +78,28 @@ class Process:
 
 
 class Console(Process):
-    """A program with a prompt, driven through a pseudo terminal."""
+    """A program with a prompt, driven through pipes.
+
+    No terminal: a kernel worker would carry its data, and wait for the real-time threads to end.
+    """
 
     def __init__(self, argv, cpu, log_path, prompt):
-        self.master, slave = pty.openpty()
-        mode = termios.tcgetattr(slave)
-        mode[3] &= ~termios.ECHO
-        termios.tcsetattr(slave, termios.TCSANOW, mode)
         self.prompt = prompt
-        try:
-            super().__init__(argv, cpu, log_path, stdin=slave, stdout=slave, stderr=slave)
-        finally:
-            os.close(slave)
+        super().__init__(['stdbuf', '-oL', *argv], cpu, log_path, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.name = os.path.basename(argv[0])
+        self.output = self.popen.stdout.fileno()
 
     def read_prompt(self, timeout_s=20):
         """Output up to the next prompt."""
         text = ''
         deadline = time.monotonic() + timeout_s
         while not text.endswith(self.prompt):
-            ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
+            ready, _, _ = select.select([self.output], [], [], max(0, deadline - time.monotonic()))
             if not ready:
                 raise BenchError(f'{self.name}: no prompt within {timeout_s} s; the end of its '
                                  f'log {self.log_path}:\n{self.log_tail()}')
-            try:
-                data = os.read(self.master, 65536)
-            except OSError:  # the terminal's other end is closed
-                data = b''
+            data = os.read(self.output, 65536)
             if not data:
                 self.popen.wait(5)
                 self.check_alive()
@@ -115,14 +109,13 @@ class Console(Process):
 
     def command(self, line, timeout_s=20):
         """Runs one command; returns what it printed."""
-        os.write(self.master, line.encode() + b'\n')
+        os.write(self.popen.stdin.fileno(), line.encode() + b'\n')
         return self.read_prompt(timeout_s)
 
     def end(self, timeout_s=5):
         status = super().end(timeout_s)
-        if self.master >= 0:
-            os.close(self.master)
-            self.master = -1
+        self.popen.stdin.close()
+        self.popen.stdout.close()
         return status
 
 

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <stdbool.h>
+#include <string.h>
+
+#include <control/client.h>
+
+#include "command.h"
+#include "complete.h"
+
+/* A key press waits for this. */
+#define ASK_TIMEOUT_MS 500
+#define PLAIN_MAX      64
+
+/* The words without options: what the commands are matched with. */
+struct line {
+	const char *socket;
+	const char *plain[PLAIN_MAX];
+	size_t n_plain;
+	const char *typed; /* the word under the cursor */
+	const char
+		*prefix; /* "prefix=" comes before what is asked from the daemon; NULL: nothing */
+	bool is_option_value; /* it belongs to -s */
+};
+
+static bool takes_value(const char *word)
+{
+	return strcmp(word, "-s") == 0 || strcmp(word, "--socket") == 0;
+}
+
+static void line_read(struct line *line, char *const *words, size_t n_words)
+{
+	line->typed = n_words > 0 ? words[n_words - 1] : "";
+	for (size_t i = 0; i + 1 < n_words; i++) {
+		if (takes_value(words[i])) {
+			line->is_option_value = i + 2 == n_words;
+			if (!line->is_option_value)
+				line->socket = words[++i];
+		} else if (words[i][0] != '-' && line->n_plain < PLAIN_MAX) {
+			line->plain[line->n_plain++] = words[i];
+		}
+	}
+}
+
+static void offer(FILE *out, const char *typed, const char *candidate)
+{
+	if (strncmp(candidate, typed, strlen(typed)) == 0)
+		fprintf(out, "%s\n", candidate);
+}
+
+/* The names in the list that is member `member` of the result of `method`. */
+static void offer_names(FILE *out, const struct line *line, const char *method, const char *member)
+{
+	struct control_error error;
+	json_t *result = NULL;
+	const json_t *list;
+
+	if (control_client_call(line->socket, method, NULL, ASK_TIMEOUT_MS, &result, &error) < 0)
+		return;
+	list = json_object_get(result, member);
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *name =
+			json_string_value(json_object_get(json_array_get(list, i), "name"));
+
+		if (name == NULL || strncmp(name, line->typed, strlen(line->typed)) != 0)
+			continue;
+		fprintf(out, "%s%s%s\n", line->prefix != NULL ? line->prefix : "",
+			line->prefix != NULL ? "=" : "", name);
+	}
+	json_decref(result);
+}
+
+static void offer_source(FILE *out, const struct line *line, enum completer completer)
+{
+	if (completer == COMPLETE_PORTS)
+		offer_names(out, line, "port.show", "ports");
+	else if (completer == COMPLETE_BRIDGES)
+		offer_names(out, line, "bridge.show", "bridges");
+}
+
+/* What may follow "key=": alternatives "a|b", or names that the daemon knows. */
+static void offer_values(FILE *out, const struct line *line, const struct pair_key *key)
+{
+	const char *value = key->values;
+	char candidate[128];
+
+	if (key->completer != COMPLETE_NOTHING) {
+		struct line names = *line;
+
+		names.typed += strlen(key->name) + 1;
+		names.prefix = key->name;
+		offer_source(out, &names, key->completer);
+		return;
+	}
+	if (strchr(value, '|') == NULL)
+		return;
+	for (;; value += strcspn(value, "|") + 1) {
+		size_t n = strcspn(value, "|");
+
+		snprintf(candidate, sizeof(candidate), "%s=%.*s", key->name, (int)n, value);
+		offer(out, line->typed, candidate);
+		if (value[n] == '\0')
+			break;
+	}
+}
+
+static bool is_given(const struct line *line, const char *key)
+{
+	size_t n = strlen(key);
+
+	for (size_t i = 0; i < line->n_plain; i++) {
+		if (strncmp(line->plain[i], key, n) == 0 && line->plain[i][n] == '=')
+			return true;
+	}
+	return false;
+}
+
+static void offer_pairs(FILE *out, const struct line *line)
+{
+	const char *equals = strchr(line->typed, '=');
+	char candidate[128];
+
+	for (size_t i = 0; i < n_pair_keys; i++) {
+		const struct pair_key *key = &pair_keys[i];
+		size_t n = strlen(key->name);
+
+		if (equals != NULL && n == (size_t)(equals - line->typed) &&
+			memcmp(line->typed, key->name, n) == 0)
+			offer_values(out, line, key);
+		if (equals == NULL && !is_given(line, key->name)) {
+			snprintf(candidate, sizeof(candidate), "%s=", key->name);
+			offer(out, line->typed, candidate);
+		}
+	}
+}
+
+/* Each noun once: its rows stand together. */
+static void offer_nouns(FILE *out, const struct line *line)
+{
+	for (size_t i = 0; i < n_commands; i++) {
+		if (i == 0 || strcmp(commands[i].noun, commands[i - 1].noun) != 0)
+			offer(out, line->typed, commands[i].noun);
+	}
+}
+
+static void offer_options(FILE *out, const struct line *line)
+{
+	static const char *const options[] = {
+		"-s", "-j", "-h", "-V", "--socket", "--json", "--help", "--version"};
+
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		offer(out, line->typed, options[i]);
+}
+
+static void offer_arguments(FILE *out, const struct line *line)
+{
+	const struct command *command =
+		command_find(line->plain[0], line->n_plain > 1 ? line->plain[1] : NULL);
+	size_t n_command = command != NULL && command->verb == NULL ? 1 : 2;
+
+	if (line->n_plain == 1 && n_command == 2) {
+		for (size_t i = 0; i < n_commands; i++) {
+			if (strcmp(commands[i].noun, line->plain[0]) == 0 &&
+				commands[i].verb != NULL)
+				offer(out, line->typed, commands[i].verb);
+		}
+	} else if (command != NULL && command->argument != NULL && line->n_plain == n_command) {
+		offer_source(out, line, command->completer);
+	} else if (command != NULL && command->takes_pairs) {
+		offer_pairs(out, line);
+	}
+}
+
+void complete_print(FILE *out, const char *socket, char *const *words, size_t n_words)
+{
+	struct line line = {.socket = socket};
+
+	line_read(&line, words, n_words);
+	if (line.is_option_value)
+		return;
+	if (line.typed[0] == '-')
+		offer_options(out, &line);
+	else if (line.n_plain == 0)
+		offer_nouns(out, &line);
+	else
+		offer_arguments(out, &line);
+}

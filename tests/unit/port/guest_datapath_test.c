@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A guest's rings as queues of frames, driven by the driver side of lib/vring in memory of our own: what a guest cuts
+ * in any way arrives in any cut, and what it must not do costs it a counted drop.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <vring/driver.h>
+
+#include "dpdk_fixture.h"
+#include "guest_internal.h"
+
+#define RING         256
+#define DATA_BYTES   (8 << 20)
+#define MEMORY_BYTES (DATA_BYTES + (1 << 20))
+
+/* One ring with both its ends. */
+struct ring {
+	struct vu_ring ends; /* the device side, as a session would hold it */
+	struct vring_driver *driver;
+	uint8_t *parts;
+};
+
+static uint8_t *memory; /* all the guest has: data first, ring parts behind */
+static struct gmem *mem;
+static size_t data_used;
+
+static struct port port;
+static struct port_counters *counters;
+static struct ring tx, rx; /* the guest's words: it transmits on tx */
+static struct guest_rx_queue from_guest;
+static struct guest_tx_queue to_guest;
+static struct frame_batch batch;
+
+static void ring_start(struct ring *ring, uint8_t *parts, uint16_t header_len, bool mergeable)
+{
+	struct vring_driver_config driver = {
+		.size = RING,
+		.desc = parts,
+		.avail = parts + 8192,
+		.used = parts + 16384,
+	};
+	struct vring_config device = {
+		.size = RING,
+		.mergeable = mergeable,
+		.header_len = header_len,
+		.desc = driver.desc,
+		.avail = driver.avail,
+		.used = driver.used,
+		.mem = mem,
+	};
+
+	memset(ring, 0, sizeof(*ring));
+	ring->driver = vring_driver_create(&driver);
+	assert_non_null(ring->driver);
+	assert_int_equal(vring_device_init(&ring->ends.device, &device), 0);
+	ring->ends.state = VU_RING_RUNNING;
+	ring->ends.enabled = true;
+	ring->ends.call_fd = -1;
+}
+
+static void start(uint16_t header_len, bool mergeable)
+{
+	static const struct port_ops ops = { .kind = "test" };
+
+	memory = aligned_alloc(4096, MEMORY_BYTES);
+	memset(memory, 0xaa, MEMORY_BYTES);
+	assert_int_equal(gmem_create_identity(memory, MEMORY_BYTES, &mem), 0);
+	data_used = 0;
+	ring_start(&tx, memory + DATA_BYTES, header_len, mergeable);
+	ring_start(&rx, memory + DATA_BYTES + 65536, header_len, mergeable);
+	memset(&port, 0, sizeof(port));
+	assert_int_equal(port_init(&port, &ops, "vm", 0), 0);
+	counters = &port.counters[0];
+	memset(&from_guest, 0, sizeof(from_guest));
+	memset(&to_guest, 0, sizeof(to_guest));
+	from_guest.base.port = to_guest.base.port = &port;
+	from_guest.ring = &tx.ends;
+	to_guest.ring = &rx.ends;
+	from_guest.header_len = to_guest.header_len = header_len;
+	from_guest.offloads = FRAME_NEEDS_CSUM | FRAME_NEEDS_TSO4 | FRAME_NEEDS_TSO6;
+	to_guest.base.accepts = from_guest.offloads;
+	to_guest.checks_csum = true;
+	guest_rx_queue_init(&from_guest);
+	guest_tx_queue_init(&to_guest);
+}
+
+static int setup(void **state)
+{
+	start(12, true);
+	return 0;
+}
+
+static int setup_single(void **state)
+{
+	start(12, false);
+	return 0;
+}
+
+static int setup_legacy(void **state)
+{
+	start(10, false);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	vring_driver_destroy(tx.driver);
+	vring_driver_destroy(rx.driver);
+	port_fini(&port);
+	gmem_free(mem);
+	free(memory);
+	return 0;
+}
+
+static uint8_t *data_alloc(size_t bytes)
+{
+	uint8_t *data = memory + data_used;
+
+	data_used += bytes;
+	assert_true(data_used <= DATA_BYTES);
+	return data;
+}
+
+/* Offers `bytes` as one buffer, cut after each of `cuts` (ascending, 0-terminated). */
+static void transmit(const uint8_t *bytes, uint32_t len, const uint32_t *cuts)
+{
+	struct vring_extent extents[RING];
+	uint8_t *data = data_alloc(len + 1);
+	unsigned int n = 0;
+	uint32_t at = 0;
+
+	memcpy(data, bytes, len);
+	for (; *cuts != 0 && *cuts < len; cuts++) {
+		extents[n++] = (struct vring_extent){ (uintptr_t)data + at, *cuts - at };
+		at = *cuts;
+	}
+	extents[n++] = (struct vring_extent){ (uintptr_t)data + at, len - at };
+	assert_int_equal(vring_driver_post(tx.driver, extents, n, 0, 0), 0);
+	vring_driver_publish(tx.driver);
+}
+
+static const uint32_t uncut[] = { 0 };
+
+/* A frame of `len` bytes behind a header of zeroes. */
+static uint32_t packet_of(uint8_t *packet, uint32_t len)
+{
+	uint32_t header_len = from_guest.header_len;
+
+	memset(packet, 0, header_len);
+	for (uint32_t i = 0; i < len; i++)
+		packet[header_len + i] = (uint8_t)(i * 7 + len);
+	/* No tag by accident. */
+	if (len > 13)
+		packet[header_len + 12] = 0x88;
+	return header_len + len;
+}
+
+static unsigned int receive(void)
+{
+	return from_guest.base.receive(&from_guest.base, counters, &batch, FRAME_BURST);
+}
+
+static void release(unsigned int n)
+{
+	from_guest.base.release(&from_guest.base, counters, &batch, n);
+}
+
+static unsigned int send(unsigned int n)
+{
+	struct frame *list[FRAME_BURST];
+
+	for (unsigned int i = 0; i < n; i++)
+		list[i] = &batch.frames[i];
+	return to_guest.base.send(&to_guest.base, counters, list, n);
+}
+
+/* Offers receive buffers of `bytes` each, in one piece; the token is the place in `memory`. */
+static void offer(unsigned int n, uint32_t bytes)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		uint8_t *data = data_alloc(bytes);
+		struct vring_extent extent = { (uintptr_t)data, bytes };
+
+		assert_int_equal(vring_driver_post(rx.driver, &extent, 0, 1,
+					 (uint32_t)(data - memory)),
+			0);
+	}
+	vring_driver_publish(rx.driver);
+}
+
+/* Collects used receive buffers and puts the bytes the device says it wrote one behind the other. */
+static uint32_t collect(uint8_t *bytes, unsigned int *n_buffers)
+{
+	struct vring_completion done;
+	uint32_t len = 0;
+
+	*n_buffers = 0;
+	while (vring_driver_collect(rx.driver, &done, 1) == 1) {
+		memcpy(bytes + len, memory + done.token, done.len);
+		len += done.len;
+		(*n_buffers)++;
+	}
+	return len;
+}
+
+static unsigned int transmit_completions(void)
+{
+	struct vring_completion done[RING];
+	int n = vring_driver_collect(tx.driver, done, RING);
+
+	for (int i = 0; i < n; i++)
+		assert_int_equal(done[i].len, 0);
+	return (unsigned int)n;
+}
+
+static void a_frame_without_room_for_its_headers_is_consumed_and_counted(void **state)
+{
+	uint8_t packet[64];
+
+	for (uint32_t len = 1; len < 26; len++) {
+		memset(packet, 0, sizeof(packet));
+		transmit(packet, len, uncut);
+		assert_int_equal(receive(), 0);
+		assert_int_equal(transmit_completions(), 1);
+		assert_int_equal(counters->drops[DROP_TOO_SHORT], len);
+	}
+	transmit(packet, 26, uncut);
+	assert_int_equal(receive(), 1);
+	assert_int_equal(batch.frames[0].len, 14);
+	release(1);
+}
+
+static void a_tag_without_what_it_tags_is_too_short(void **state)
+{
+	uint8_t packet[12 + 17] = { 0 };
+
+	packet[12 + 12] = 0x81;
+	transmit(packet, sizeof(packet), uncut);
+	assert_int_equal(receive(), 0);
+	assert_int_equal(counters->drops[DROP_TOO_SHORT], 1);
+}
+
+static void a_header_cut_anywhere_is_the_same_header(void **state)
+{
+	uint8_t packet[256], whole[256];
+	uint32_t len = packet_of(packet, 100);
+
+	for (uint32_t first = 1; first <= 90; first++) {
+		for (uint32_t second = first + 1; second <= first + 13; second++) {
+			const uint32_t cuts[] = { first, second, 0 };
+
+			data_used = 0;
+			transmit(packet, len, cuts);
+			assert_int_equal(receive(), 1);
+			assert_int_equal(batch.frames[0].len, 100);
+			frame_copy_out(&batch.frames[0], whole);
+			assert_memory_equal(whole, packet + 12, 100);
+			release(1);
+			assert_int_equal(transmit_completions(), 1);
+		}
+	}
+}
+
+static void a_header_of_single_bytes_is_the_same_header(void **state)
+{
+	uint32_t cuts[101];
+	uint8_t packet[256], whole[256];
+	uint32_t len = packet_of(packet, 88);
+
+	for (uint32_t i = 0; i < 100; i++)
+		cuts[i] = i + 1;
+	cuts[100] = 0;
+	transmit(packet, len, cuts);
+	assert_int_equal(receive(), 1);
+	frame_copy_out(&batch.frames[0], whole);
+	assert_memory_equal(whole, packet + 12, 88);
+	release(1);
+}
+
+static void a_frame_longer_than_any_is_consumed_and_counted(void **state)
+{
+	uint8_t *packet = calloc(1, FRAME_LEN_MAX + 13);
+
+	transmit(packet, FRAME_LEN_MAX + 13, uncut);
+	assert_int_equal(receive(), 0);
+	assert_int_equal(counters->drops[DROP_TOO_LONG], 1);
+	transmit(packet, FRAME_LEN_MAX + 12, uncut);
+	assert_int_equal(receive(), 1);
+	release(1);
+	free(packet);
+}
+
+static void contradictory_offload_words_are_dropped(void **state)
+{
+	uint8_t packet[256];
+	uint32_t len = packet_of(packet, 100);
+	struct virtio_net_hdr *header = (struct virtio_net_hdr *)packet;
+
+	header->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	header->csum_start = 98;
+	header->csum_offset = 1;
+	transmit(packet, len, uncut);
+	assert_int_equal(receive(), 0);
+	assert_int_equal(counters->drops[DROP_BAD_OFFLOAD], 1);
+	header->csum_offset = 0;
+	transmit(packet, len, uncut);
+	assert_int_equal(receive(), 1);
+	assert_int_equal(batch.frames[0].needs, FRAME_NEEDS_CSUM);
+	release(1);
+}
+
+static void a_header_is_not_read_when_no_offload_was_negotiated(void **state)
+{
+	uint8_t packet[256];
+	uint32_t len = packet_of(packet, 100);
+
+	from_guest.offloads = 0;
+	memset(packet, 0xff, 10);
+	transmit(packet, len, uncut);
+	assert_int_equal(receive(), 1);
+	assert_int_equal(batch.frames[0].needs, 0);
+	assert_int_equal(batch.frames[0].offload.flags, 0);
+	release(1);
+}
+
+static void bad_and_good_buffers_of_a_burst_come_back_in_order_and_once(void **state)
+{
+	uint8_t packet[256];
+	uint32_t len = packet_of(packet, 100);
+
+	for (unsigned int i = 0; i < FRAME_BURST; i++)
+		transmit(packet, i % 3 == 1 ? 5 : len, uncut);
+	assert_int_equal(receive(), 21);
+	release(21);
+	assert_int_equal(counters->drops[DROP_TOO_SHORT], 11);
+	assert_int_equal(counters->rx_packets, 21);
+	assert_int_equal(counters->rx_bytes, 2100);
+	assert_int_equal(transmit_completions(), FRAME_BURST);
+}
+
+static void frames_that_are_kept_come_again_and_are_counted_once(void **state)
+{
+	uint8_t packet[256], whole[256];
+	uint32_t len;
+
+	for (unsigned int i = 0; i < 10; i++) {
+		len = packet_of(packet, 100);
+		packet[12 + 50] = (uint8_t)i;
+		transmit(packet, i == 4 ? 5 : len, uncut);
+	}
+	assert_int_equal(receive(), 9);
+	release(0);
+	assert_int_equal(counters->rx_packets, 0);
+	assert_int_equal(transmit_completions(), 0);
+	assert_int_equal(receive(), 9);
+	release(3);
+	assert_int_equal(transmit_completions(), 3);
+	assert_int_equal(receive(), 6);
+	frame_copy_out(&batch.frames[0], whole);
+	assert_int_equal(whole[50], 3);
+	release(6);
+	assert_int_equal(transmit_completions(), 7);
+	assert_int_equal(counters->rx_packets, 9);
+	assert_int_equal(counters->drops[DROP_TOO_SHORT], 1);
+}
+
+static void a_disabled_ring_is_emptied_and_its_frames_go_nowhere(void **state)
+{
+	uint8_t packet[256];
+	uint32_t len = packet_of(packet, 100);
+
+	tx.ends.enabled = false;
+	transmit(packet, len, uncut);
+	transmit(packet, len, uncut);
+	assert_int_equal(receive(), 0);
+	assert_int_equal(transmit_completions(), 2);
+	assert_int_equal(counters->drops[DROP_QUEUE_DISABLED], 2);
+}
+
+static void every_byte_of_the_header_is_written(void **state)
+{
+	uint8_t packet[256], got[512];
+	unsigned int n_buffers;
+	uint32_t len = packet_of(packet, 100);
+
+	offer(1, 2048);
+	transmit(packet, len, uncut);
+	assert_int_equal(receive(), 1);
+	assert_int_equal(send(1), 1);
+	release(1);
+	assert_int_equal(collect(got, &n_buffers), 112);
+	assert_memory_equal(got, "\0\0\0\0\0\0\0\0\0\0\x01\0", 12);
+	assert_memory_equal(got + 12, packet + 12, 100);
+	assert_int_equal(counters->tx_packets, 1);
+	assert_int_equal(counters->tx_bytes, 100);
+}
+
+static void a_legacy_guest_gets_a_header_of_ten_bytes(void **state)
+{
+	uint8_t packet[256], got[512];
+	unsigned int n_buffers;
+	uint32_t len = packet_of(packet, 100);
+
+	offer(1, 2048);
+	transmit(packet, len, uncut);
+	assert_int_equal(receive(), 1);
+	assert_int_equal(send(1), 1);
+	release(1);
+	assert_int_equal(collect(got, &n_buffers), 110);
+	assert_memory_equal(got + 10, packet + 10, 100);
+}
+
+static void data_valid_is_only_told_to_who_understands_it(void **state)
+{
+	uint8_t packet[256], got[512];
+	unsigned int n_buffers;
+	uint32_t len = packet_of(packet, 100);
+
+	for (int checks = 0; checks < 2; checks++) {
+		to_guest.checks_csum = checks;
+		offer(1, 2048);
+		transmit(packet, len, uncut);
+		assert_int_equal(receive(), 1);
+		batch.frames[0].offload.flags = VIRTIO_NET_HDR_F_DATA_VALID;
+		assert_int_equal(send(1), 1);
+		release(1);
+		collect(got, &n_buffers);
+		assert_int_equal(got[0], checks ? VIRTIO_NET_HDR_F_DATA_VALID : 0);
+	}
+}
+
+static void a_frame_fills_all_but_its_last_mergeable_buffer(void **state)
+{
+	static const uint32_t sizes[] = { 12, 13, 64, 100, 2047 };
+	uint8_t *packet = malloc(70000), *got = malloc(70000);
+	unsigned int n_buffers;
+
+	for (unsigned int s = 0; s < RTE_DIM(sizes); s++) {
+		for (uint32_t frame_len = 60; frame_len < 2000; frame_len += 97) {
+			uint32_t len = packet_of(packet, frame_len);
+			uint32_t need = (len + sizes[s] - 1) / sizes[s];
+
+			offer(RING, sizes[s]);
+			transmit(packet, len, uncut);
+			assert_int_equal(receive(), 1);
+			assert_int_equal(send(1), 1);
+			release(1);
+			assert_int_equal(collect(got, &n_buffers), len);
+			assert_int_equal(n_buffers, need);
+			assert_int_equal(got[10] | got[11] << 8, need);
+			assert_memory_equal(got + 12, packet + 12, frame_len);
+			/* Unused buffers lie where the next round writes: start over. */
+			teardown(NULL);
+			setup(NULL);
+		}
+	}
+	free(packet);
+	free(got);
+}
+
+static void a_frame_in_any_cut_arrives_whole_in_any_buffers(void **state)
+{
+	uint8_t *packet = malloc(70000), *got = malloc(70000);
+	unsigned int n_buffers;
+
+	print_message("seed 20261120\n");
+	srandom(20261120);
+	for (unsigned int round = 0; round < 300; round++) {
+		uint32_t frame_len = 14 + (uint32_t)random() % 9000;
+		uint32_t len = packet_of(packet, frame_len);
+		uint32_t cuts[33];
+		uint32_t at = 0;
+		unsigned int n = 0;
+
+		while (n < 32 && at < len) {
+			at += 1 + (uint32_t)random() % (round % 2 ? 20 : 1500);
+			cuts[n++] = at;
+		}
+		cuts[n] = 0;
+		while (vring_driver_free(rx.driver) > 0)
+			offer(1, 64 + (uint32_t)random() % 4000);
+		transmit(packet, len, cuts);
+		assert_int_equal(receive(), 1);
+		assert_int_equal(send(1), 1);
+		release(1);
+		assert_int_equal(collect(got, &n_buffers), len);
+		assert_memory_equal(got + 12, packet + 12, frame_len);
+		assert_int_equal(transmit_completions(), 1);
+		teardown(NULL);
+		setup(NULL);
+	}
+	free(packet);
+	free(got);
+}
+
+static void without_mergeable_buffers_a_longer_frame_is_dropped_and_the_buffer_kept(void **state)
+{
+	uint8_t packet[512], got[512];
+	unsigned int n_buffers;
+
+	offer(1, 100);
+	transmit(packet, packet_of(packet, 200), uncut);
+	transmit(packet, packet_of(packet, 60), uncut);
+	assert_int_equal(receive(), 2);
+	assert_int_equal(send(2), 2);
+	release(2);
+	assert_int_equal(counters->drops[DROP_BUFFER_TOO_SMALL], 1);
+	assert_int_equal(collect(got, &n_buffers), 72);
+	assert_int_equal(got[10], 1);
+}
+
+static void frames_without_buffers_are_left_to_the_caller(void **state)
+{
+	uint8_t packet[256];
+
+	offer(2, 2048);
+	for (unsigned int i = 0; i < 5; i++)
+		transmit(packet, packet_of(packet, 100), uncut);
+	assert_int_equal(receive(), 5);
+	assert_int_equal(send(5), 2);
+	release(5);
+}
+
+static void a_frame_over_the_mtu_is_dropped_and_a_tag_does_not_count(void **state)
+{
+	uint8_t *packet = malloc(4096);
+
+	port.mtu = 1500;
+	offer(8, 4096);
+	transmit(packet, packet_of(packet, 1514), uncut);
+	transmit(packet, packet_of(packet, 1515), uncut);
+	packet_of(packet, 1518);
+	memcpy(packet + 12 + 12, "\x81\x00\x00\x01", 4);
+	transmit(packet, 12 + 1518, uncut);
+	assert_int_equal(receive(), 3);
+	assert_int_equal(send(3), 3);
+	release(3);
+	assert_int_equal(counters->tx_packets, 2);
+	assert_int_equal(counters->drops[DROP_OVER_MTU], 1);
+	free(packet);
+}
+
+#define with(start_function, function) \
+	cmocka_unit_test_setup_teardown(function, start_function, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		with(setup, a_frame_without_room_for_its_headers_is_consumed_and_counted),
+		with(setup, a_tag_without_what_it_tags_is_too_short),
+		with(setup, a_header_cut_anywhere_is_the_same_header),
+		with(setup, a_header_of_single_bytes_is_the_same_header),
+		with(setup, a_frame_longer_than_any_is_consumed_and_counted),
+		with(setup, contradictory_offload_words_are_dropped),
+		with(setup, a_header_is_not_read_when_no_offload_was_negotiated),
+		with(setup, bad_and_good_buffers_of_a_burst_come_back_in_order_and_once),
+		with(setup, frames_that_are_kept_come_again_and_are_counted_once),
+		with(setup, a_disabled_ring_is_emptied_and_its_frames_go_nowhere),
+		with(setup, every_byte_of_the_header_is_written),
+		with(setup_legacy, a_legacy_guest_gets_a_header_of_ten_bytes),
+		with(setup, data_valid_is_only_told_to_who_understands_it),
+		with(setup, a_frame_fills_all_but_its_last_mergeable_buffer),
+		with(setup, a_frame_in_any_cut_arrives_whole_in_any_buffers),
+		with(setup_single,
+			without_mergeable_buffers_a_longer_frame_is_dropped_and_the_buffer_kept),
+		with(setup, frames_without_buffers_are_left_to_the_caller),
+		with(setup, a_frame_over_the_mtu_is_dropped_and_a_tag_does_not_count),
+	};
+
+	dpdk_start();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,770 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <rte_ethdev.h>
+
+#include <port/nic.h>
+
+#include "dpdk_fixture.h"
+#include "nic_internal.h"
+#include "packets.h"
+
+static struct rte_mempool *pool;
+static struct frame_batch batch;
+static struct port_counters counters;
+static struct packet packet;
+static char error[400];
+static bool has_netns; /* this process has network interfaces of its own */
+
+static struct rte_mempool *the_pool(int numa_node)
+{
+	return pool;
+}
+
+static struct port *open_nic(const char *device, unsigned int n_queues, uint16_t mtu)
+{
+	const struct nic_config config = {
+		.name = "up0", .id = 3, .device = device, .n_queues = n_queues, .mtu = mtu,
+		.pool_of_node = the_pool,
+	};
+
+	error[0] = '\0';
+	memset(&counters, 0, sizeof(counters));
+	return nic_create(&config, NULL, error, sizeof(error));
+}
+
+static void close_nic(struct port *port)
+{
+	port->ops->destroy(port);
+	assert_int_equal(rte_eth_dev_count_avail(), 0);
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+}
+
+static struct rx_queue *rx_of(struct port *port)
+{
+	struct rx_queue *queues[PORT_MAX_QUEUES];
+
+	assert_true(port->ops->list_rx(port, queues) >= 1);
+	return queues[0];
+}
+
+static struct tx_queue *tx_of(struct port *port)
+{
+	struct tx_queue *queues[PORT_MAX_QUEUES];
+
+	assert_true(port->ops->list_tx(port, queues) >= 1);
+	return queues[0];
+}
+
+/* A frame as a guest's is: the head apart, the rest in one piece. */
+static void frame_of_packet(struct frame *frame, struct vring_piece *piece)
+{
+	memset(frame, 0, sizeof(*frame));
+	frame->head = packet.bytes;
+	frame->len = packet.len;
+	frame->head_len = RTE_MIN(packet.len, FRAME_HEAD_MAX);
+	if (packet.len > frame->head_len) {
+		*piece = (struct vring_piece){
+			.hva = packet.bytes + frame->head_len, .len = packet.len - frame->head_len,
+		};
+		frame->pieces = piece;
+		frame->n_pieces = 1;
+	}
+	frame_read_tag(frame);
+}
+
+static unsigned int send_packet(struct tx_queue *tx)
+{
+	struct vring_piece piece;
+	struct frame frame, *frames[] = { &frame };
+
+	frame_of_packet(&frame, &piece);
+	return tx->send(tx, &counters, frames, 1);
+}
+
+static void make_udp(uint32_t len)
+{
+	packet_make(&packet, &(struct packet_spec){
+		.ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = len - 42,
+	});
+	assert_int_equal(packet.len, len);
+}
+
+static void frames_sent_to_a_ring_device_come_back_with_every_byte(void **state)
+{
+	static const uint32_t lengths[] = { 60, 61, 64, 128, 129, 1500, 1514 };
+	struct port *port = open_nic("net_ring0", 1, 0);
+	static uint8_t got[70000];
+
+	if (port == NULL) fail_msg("%s", error);
+	assert_int_equal(port->mtu, 1500);
+	for (unsigned int i = 0; i < RTE_DIM(lengths); i++) {
+		make_udp(lengths[i]);
+		assert_int_equal(send_packet(tx_of(port)), 1);
+		assert_int_equal(rx_of(port)->receive(rx_of(port), &counters, &batch, 32), 1);
+		assert_int_equal(batch.frames[0].len, packet.len);
+		assert_int_equal(batch.frames[0].offload.flags, 0);
+		frame_copy_out(&batch.frames[0], got);
+		assert_memory_equal(got, packet.bytes, packet.len);
+		rx_of(port)->release(rx_of(port), &counters, &batch, 1);
+	}
+	assert_int_equal(counters.rx_packets, RTE_DIM(lengths));
+	assert_int_equal(counters.tx_packets, RTE_DIM(lengths));
+	assert_int_equal(counters.rx_bytes, counters.tx_bytes);
+	close_nic(port);
+}
+
+static void short_frame_is_padded_with_zeroes(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+
+	if (port == NULL) fail_msg("%s", error);
+	for (uint32_t len = 14; len < 60; len++) {
+		uint8_t expected[60] = { 0 }, got[60];
+
+		packet_make(&packet, &(struct packet_spec){ .payload_len = len - 14 });
+		memcpy(expected, packet.bytes, len);
+		assert_int_equal(send_packet(tx_of(port)), 1);
+		assert_int_equal(rx_of(port)->receive(rx_of(port), &counters, &batch, 32), 1);
+		assert_int_equal(batch.frames[0].len, 60);
+		frame_copy_out(&batch.frames[0], got);
+		assert_memory_equal(got, expected, 60);
+		/* Dirty what the next buffer may be. */
+		memset(batch.frames[0].head, 0xaa, 60);
+		rx_of(port)->release(rx_of(port), &counters, &batch, 1);
+	}
+	close_nic(port);
+}
+
+static void frames_that_are_not_released_are_received_again_in_order(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+	unsigned int next_sent = 0, next_done = 0;
+	struct rx_queue *rx;
+
+	if (port == NULL) fail_msg("%s", error);
+	rx = rx_of(port);
+	make_udp(60);
+	for (unsigned int round = 0; next_done < 300; round++) {
+		unsigned int max = 1 + round % 32, n;
+
+		for (unsigned int i = 0; i < 7 && next_sent < 300; i++) {
+			put16(packet.bytes + 50, next_sent++);
+			assert_int_equal(send_packet(tx_of(port)), 1);
+		}
+		n = rx->receive(rx, &counters, &batch, max);
+		assert_true(n <= max);
+		for (unsigned int i = 0; i < n; i++)
+			assert_int_equal(get16(batch.frames[i].head + 50), next_done + i);
+		if (n > 0) {
+			n = round % 3 == 0 ? 0 : n - round % n;
+			rx->release(rx, &counters, &batch, n);
+			next_done += n;
+		}
+		assert_true(round < 3000);
+	}
+	assert_int_equal(counters.rx_packets, 300);
+	close_nic(port);
+}
+
+static void frames_held_when_the_port_goes_are_given_back(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+	struct rx_queue *rx;
+
+	if (port == NULL) fail_msg("%s", error);
+	rx = rx_of(port);
+	make_udp(60);
+	/* All come out of the device's ring, which outlives the device with what is in it. */
+	for (unsigned int i = 0; i < 37; i++)
+		assert_int_equal(send_packet(tx_of(port)), 1);
+	assert_int_equal(rx->receive(rx, &counters, &batch, 32), 32);
+	rx->release(rx, &counters, &batch, 5);
+	assert_int_equal(rx->receive(rx, &counters, &batch, 32), 32);
+	rx->release(rx, &counters, &batch, 13);
+	close_nic(port);
+}
+
+static void frame_in_an_mbuf_is_sent_by_reference_and_unchanged(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+	struct frame *frames[1];
+	struct rte_mbuf *mbuf;
+	struct rx_queue *rx;
+
+	if (port == NULL) fail_msg("%s", error);
+	rx = rx_of(port);
+	make_udp(200);
+	assert_int_equal(send_packet(tx_of(port)), 1);
+	assert_int_equal(rx->receive(rx, &counters, &batch, 32), 1);
+	frames[0] = &batch.frames[0];
+	mbuf = frames[0]->mbuf;
+	assert_non_null(mbuf);
+	/* Twice: flooded to two ports. */
+	assert_int_equal(tx_of(port)->send(tx_of(port), &counters, frames, 1), 1);
+	assert_int_equal(tx_of(port)->send(tx_of(port), &counters, frames, 1), 1);
+	assert_int_equal(rte_mbuf_refcnt_read(mbuf), 3);
+	rx->release(rx, &counters, &batch, 1);
+	assert_int_equal(rx->receive(rx, &counters, &batch, 32), 2);
+	assert_ptr_equal(batch.frames[0].mbuf, mbuf);
+	assert_ptr_equal(batch.frames[1].mbuf, mbuf);
+	rx->release(rx, &counters, &batch, 2);
+	close_nic(port);
+}
+
+static void frame_over_the_mtu_is_dropped_and_counted_and_a_tag_does_not_count(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+	struct packet_spec spec = { .ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 1472 };
+
+	if (port == NULL) fail_msg("%s", error);
+	for (spec.n_tags = 0; spec.n_tags < 2; spec.n_tags++) {
+		spec.payload_len = 1472;
+		packet_make(&packet, &spec);
+		assert_int_equal(send_packet(tx_of(port)), 1);
+		spec.payload_len = 1473;
+		packet_make(&packet, &spec);
+		assert_int_equal(send_packet(tx_of(port)), 1);
+	}
+	assert_int_equal(counters.tx_packets, 2);
+	assert_int_equal(counters.drops[DROP_OVER_MTU], 2);
+	assert_int_equal(rx_of(port)->receive(rx_of(port), &counters, &batch, 32), 2);
+	rx_of(port)->release(rx_of(port), &counters, &batch, 2);
+	close_nic(port);
+}
+
+static void frames_a_full_device_leaves_over_are_the_callers_and_nothing_leaks(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+	struct frame bodies[100], *frames[100];
+	struct vring_piece piece;
+	unsigned int n_sent = 0, n_received = 0;
+	struct rx_queue *rx;
+
+	if (port == NULL) fail_msg("%s", error);
+	rx = rx_of(port);
+	/* Every third frame is too long: those before the end are dropped, those behind it are not even counted. */
+	for (unsigned int i = 0; i < RTE_DIM(frames); i++) {
+		make_udp(60);
+		frame_of_packet(&bodies[i], &piece);
+		if (i % 3 == 2)
+			bodies[i].len = 4000;
+		frames[i] = &bodies[i];
+	}
+	for (;;) {
+		unsigned int n = tx_of(port)->send(tx_of(port), &counters, frames, RTE_DIM(frames));
+
+		n_sent += n;
+		if (n < RTE_DIM(frames))
+			break;
+		assert_true(n_sent < 10000);
+	}
+	assert_int_equal(tx_of(port)->full_reason, DROP_NIC_QUEUE_FULL);
+	assert_int_equal(counters.tx_packets + counters.drops[DROP_OVER_MTU], n_sent);
+	for (;;) {
+		unsigned int n = rx->receive(rx, &counters, &batch, 32);
+
+		if (n == 0)
+			break;
+		n_received += n;
+		rx->release(rx, &counters, &batch, n);
+	}
+	assert_int_equal(n_received, counters.tx_packets);
+	close_nic(port);
+}
+
+static void frames_an_empty_pool_leaves_over_are_the_callers(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+	struct rte_mbuf *all[4096];
+	unsigned int n_all = 0;
+
+	if (port == NULL) fail_msg("%s", error);
+	make_udp(60);
+	while (n_all < RTE_DIM(all) && (all[n_all] = rte_pktmbuf_alloc(pool)) != NULL)
+		n_all++;
+	assert_int_equal(send_packet(tx_of(port)), 0);
+	assert_int_equal(tx_of(port)->full_reason, DROP_NO_MBUF);
+	/* One buffer is enough for one frame. */
+	rte_pktmbuf_free(all[--n_all]);
+	assert_int_equal(send_packet(tx_of(port)), 1);
+	assert_int_equal(send_packet(tx_of(port)), 0);
+	rte_pktmbuf_free_bulk(all, n_all);
+	assert_int_equal(counters.tx_packets, 1);
+	assert_int_equal(rx_of(port)->receive(rx_of(port), &counters, &batch, 32), 1);
+	rx_of(port)->release(rx_of(port), &counters, &batch, 1);
+	close_nic(port);
+}
+
+static void partial_checksum_is_completed_where_the_device_cannot(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+	struct vring_piece piece;
+	struct frame frame, *frames[] = { &frame };
+	uint8_t got[200];
+
+	if (port == NULL) fail_msg("%s", error);
+	assert_int_equal(tx_of(port)->accepts, FRAME_NEEDS_CSUM);
+	make_udp(143);
+	put16(packet.bytes + packet.l4 + 6,
+		slow_pseudo_sum(packet.bytes + packet.l3, packet.len - packet.l4, IPPROTO_UDP));
+	frame_of_packet(&frame, &piece);
+	frame.needs = FRAME_NEEDS_CSUM;
+	frame.offload.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	frame.offload.csum_start = packet.l4;
+	frame.offload.csum_offset = 6;
+	assert_int_equal(tx_of(port)->send(tx_of(port), &counters, frames, 1), 1);
+	assert_int_equal(rx_of(port)->receive(rx_of(port), &counters, &batch, 32), 1);
+	frame_copy_out(&batch.frames[0], got);
+	assert_int_equal(slow_sum(got + packet.l4, packet.len - packet.l4,
+		slow_pseudo_sum(got + packet.l3, packet.len - packet.l4, IPPROTO_UDP)), 0xffff);
+	rx_of(port)->release(rx_of(port), &counters, &batch, 1);
+	close_nic(port);
+}
+
+/* What nic_prepare_offload() says of the packet, for a device that does everything. */
+static bool prepare_packet(uint8_t gso_type, uint16_t gso_size, uint16_t csum_start, uint16_t csum_offset,
+	struct rte_mbuf *mbuf)
+{
+	const struct nic_tx able = { .device_csum = true, .multi_segs = true };
+	struct vring_piece piece;
+	struct frame frame;
+
+	frame_of_packet(&frame, &piece);
+	frame.needs = FRAME_NEEDS_CSUM | (gso_type == VIRTIO_NET_HDR_GSO_TCPV4 ? FRAME_NEEDS_TSO4 :
+			gso_type == VIRTIO_NET_HDR_GSO_TCPV6 ? FRAME_NEEDS_TSO6 : 0);
+	frame.offload = (struct virtio_net_hdr){
+		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+		.gso_type = gso_type,
+		.gso_size = gso_size,
+		.csum_start = csum_start,
+		.csum_offset = csum_offset,
+	};
+	rte_pktmbuf_reset(mbuf);
+	memcpy(rte_pktmbuf_append(mbuf, packet.len), packet.bytes, packet.len);
+	return nic_prepare_offload(&able, &frame, mbuf);
+}
+
+static void device_is_asked_for_tcp_and_udp_checksums_with_the_true_lengths(void **state)
+{
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pool);
+
+	for (unsigned int kind = 0; kind < 12; kind++) {
+		struct packet_spec spec = {
+			.n_tags = kind % 3,
+			.ip_version = kind / 3 % 2 ? 6 : 4,
+			.protocol = kind / 6 ? IPPROTO_TCP : IPPROTO_UDP,
+			.payload_len = 100,
+		};
+		uint16_t offset = kind / 6 ? 16 : 6;
+
+		packet_make(&packet, &spec);
+		assert_true(prepare_packet(0, 0, packet.l4, offset, mbuf));
+		assert_int_equal(mbuf->ol_flags,
+			(kind / 3 % 2 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4) |
+				(kind / 6 ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM));
+		assert_int_equal(mbuf->l2_len, packet.l3);
+		assert_int_equal(mbuf->l3_len, packet.l4 - packet.l3);
+		assert_memory_equal(rte_pktmbuf_mtod(mbuf, void *), packet.bytes, packet.len);
+	}
+	rte_pktmbuf_free(mbuf);
+}
+
+static void checksum_that_is_none_of_the_devices_is_completed_in_software(void **state)
+{
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pool);
+
+	packet_make(&packet, &(struct packet_spec){ .ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 50 });
+	for (uint16_t start = 0; start < 60; start++) {
+		for (uint16_t offset = 0; offset < 20; offset++) {
+			const uint8_t *got = rte_pktmbuf_mtod(mbuf, uint8_t *);
+			uint32_t sum;
+
+			if (start == packet.l4 && offset == 6)
+				continue;
+			assert_true(prepare_packet(0, 0, start, offset, mbuf));
+			assert_int_equal(mbuf->ol_flags, 0);
+			sum = ~slow_sum(packet.bytes + start, packet.len - start, 0) & 0xffff;
+			assert_int_equal(get16(got + start + offset), sum == 0 && offset == 6 ? 0xffff : sum);
+		}
+	}
+	rte_pktmbuf_free(mbuf);
+}
+
+static void device_never_sees_a_segment_size_that_hardware_cannot_cut(void **state)
+{
+	static const uint16_t sizes[] = { 0, 1, 48, 255, 256, 1448, 9668, 9669, 65535 };
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pool);
+
+	for (unsigned int i = 0; i < RTE_DIM(sizes); i++) {
+		bool fits = sizes[i] >= 256 && sizes[i] <= 9668;
+
+		packet_make(&packet, &(struct packet_spec){
+			.ip_version = 4, .protocol = IPPROTO_TCP, .tcp_options = 12, .payload_len = 1900 });
+		assert_int_equal(prepare_packet(VIRTIO_NET_HDR_GSO_TCPV4, sizes[i], packet.l4, 16, mbuf), fits);
+		if (!fits)
+			continue;
+		assert_int_equal(mbuf->ol_flags, RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM |
+			RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_IPV4);
+		assert_int_equal(mbuf->tso_segsz, sizes[i]);
+		assert_int_equal(mbuf->l4_len, 32);
+		/* PMDs want the IP checksum field zero (rte_mbuf_core.h, TCP_SEG). */
+		assert_int_equal(get16(rte_pktmbuf_mtod_offset(mbuf, uint8_t *, packet.l3 + 10)), 0);
+		packet_make(&packet, &(struct packet_spec){
+			.ip_version = 6, .protocol = IPPROTO_TCP, .payload_len = 1900 });
+		assert_true(prepare_packet(VIRTIO_NET_HDR_GSO_TCPV6, sizes[i], packet.l4, 16, mbuf));
+		assert_int_equal(mbuf->ol_flags,
+			RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM | RTE_MBUF_F_TX_IPV6);
+	}
+	rte_pktmbuf_free(mbuf);
+}
+
+static void wrong_devices_are_refused_in_one_line_that_says_what_to_do(void **state)
+{
+	static const struct {
+		const char *device, *says[2];
+	} rows[] = {
+		{ "net_af_packet0,iface=no-such-if", { "interface 'no-such-if' does not exist", "ip link add" } },
+		{ "eth_af_packet0,iface=no-such-if", { "interface 'no-such-if' does not exist", "ip link add" } },
+		{ "net_af_packet0", { "iface=NAME", "" } },
+		{ "net_af_xdp0,iface=no-such-if", { "interface 'no-such-if' does not exist", "" } },
+		{ "net_pcap0,rx_pcap=/no/such/file", { "driver net_pcap refused it", "readable rx_pcap=" } },
+		{ "net_nonsense0", { "DPDK knows no such device", "net_af_packet0,iface=eth1" } },
+		{ "ffff:1f:1f.7", { "no PCI device at this address", "dpdk-devbind.py" } },
+		{ "", { "DPDK knows no such device", "" } },
+	};
+
+	for (unsigned int i = 0; i < RTE_DIM(rows); i++) {
+		assert_null(open_nic(rows[i].device, 1, 0));
+		assert_non_null(strstr(error, "port up0: device "));
+		assert_non_null(strstr(error, rows[i].device));
+		for (unsigned int s = 0; s < 2; s++) {
+			if (strstr(error, rows[i].says[s]) == NULL)
+				fail_msg("'%s' is not in '%s'", rows[i].says[s], error);
+		}
+		assert_null(strchr(error, '\n'));
+		assert_int_equal(rte_eth_dev_count_avail(), 0);
+	}
+}
+
+static void error_line_never_passes_its_buffer(void **state)
+{
+	char device[600] = "net_af_packet0,iface=";
+	const struct nic_config config = {
+		.name = "up0", .device = device, .n_queues = 1, .pool_of_node = the_pool,
+	};
+
+	memset(device + strlen(device), 'x', 400);
+	for (size_t size = 1; size < sizeof(error); size += 13) {
+		memset(error, 'Z', sizeof(error));
+		assert_null(nic_create(&config, NULL, error, size));
+		assert_true(strnlen(error, size) < size);
+		for (size_t i = size; i < sizeof(error); i++)
+			assert_int_equal(error[i], 'Z');
+	}
+}
+
+static void mtu_the_device_or_the_buffers_cannot_take_is_refused(void **state)
+{
+	assert_null(open_nic("net_ring0", 1, 40));
+	assert_non_null(strstr(error, "mtu 40: the device takes 46.."));
+	assert_null(open_nic("net_ring0", 1, 3000));
+	assert_non_null(strstr(error, "mtu 3000: "));
+	assert_int_equal(rte_eth_dev_count_avail(), 0);
+}
+
+static void device_that_serves_a_port_is_refused_to_another(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+
+	if (port == NULL) fail_msg("%s", error);
+	assert_null(open_nic("net_ring0,x", 1, 0));
+	assert_non_null(strstr(error, "'net_ring0' is in use by another port"));
+	close_nic(port);
+}
+
+static void ports_come_and_go_without_a_trace(void **state)
+{
+	for (unsigned int i = 0; i < 40; i++) {
+		struct port *port = open_nic(i % 2 ? "net_null0" : "net_ring0", 1, 0);
+
+		if (port == NULL) fail_msg("%s", error);
+		close_nic(port);
+	}
+}
+
+static void queues_are_cut_to_what_the_device_has_and_described(void **state)
+{
+	struct port *port = open_nic("net_null0", 16, 0);
+	struct tx_queue *queues[PORT_MAX_QUEUES];
+	json_t *object = json_object();
+	unsigned int n;
+
+	if (port == NULL) fail_msg("%s", error);
+	assert_string_equal(port->ops->kind, "nic");
+	assert_int_equal(port->id, 3);
+	n = port->ops->list_tx(port, queues);
+	assert_in_range(n, 1, 16);
+	for (unsigned int i = 0; i < n; i++) {
+		assert_int_equal(queues[i]->index, i);
+		assert_ptr_equal(queues[i]->port, port);
+	}
+	port->ops->tick(port);
+	port->ops->describe(port, object);
+	assert_string_equal(json_string_value(json_object_get(object, "device")), "net_null0");
+	assert_string_equal(json_string_value(json_object_get(object, "driver")), "net_null");
+	assert_int_equal(json_integer_value(json_object_get(object, "queues")), n);
+	assert_string_equal(json_string_value(json_object_get(object, "link")), "up");
+	assert_int_equal(strlen(json_string_value(json_object_get(object, "mac"))), 17);
+	json_decref(object);
+	close_nic(port);
+}
+
+/* A capture file with frames of the given lengths, each with its number in the first payload bytes. */
+static void write_capture(const char *path, const uint32_t *lengths, unsigned int n)
+{
+	const uint32_t header[] = { 0xa1b2c3d4, 4 << 16 | 2, 0, 0, 65535, 1 };
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fwrite(header, sizeof(header), 1, file);
+	for (unsigned int i = 0; i < n; i++) {
+		const uint32_t record[] = { 0, 0, lengths[i], lengths[i] };
+		uint8_t bytes[2000] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5, (uint8_t)i };
+
+		fwrite(record, sizeof(record), 1, file);
+		fwrite(bytes, lengths[i], 1, file);
+	}
+	fclose(file);
+}
+
+static void frames_of_a_capture_file_pass_and_the_short_ones_are_counted(void **state)
+{
+	static const uint32_t lengths[] = { 60, 10, 100, 13, 1514, 14 };
+	char dir[] = "/tmp/ringway-test-XXXXXX", in[64], out[64], device[200];
+	struct port *port;
+	struct rx_queue *rx;
+	unsigned int n = 0;
+	FILE *file;
+	long size;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(in, sizeof(in), "%s/in.pcap", dir);
+	snprintf(out, sizeof(out), "%s/out.pcap", dir);
+	snprintf(device, sizeof(device), "net_pcap0,rx_pcap=%s,tx_pcap=%s", in, out);
+	write_capture(in, lengths, RTE_DIM(lengths));
+	port = open_nic(device, 1, 0);
+	if (port == NULL)
+		fail_msg("%s", error);
+	rx = rx_of(port);
+	for (unsigned int round = 0; round < 10; round++) {
+		struct frame *frames[32];
+		unsigned int n_now = rx->receive(rx, &counters, &batch, 32);
+
+		for (unsigned int i = 0; i < n_now; i++)
+			frames[i] = &batch.frames[i];
+		if (n_now == 0)
+			continue;
+		assert_int_equal(tx_of(port)->send(tx_of(port), &counters, frames, n_now), n_now);
+		rx->release(rx, &counters, &batch, n_now);
+		n += n_now;
+	}
+	assert_int_equal(n, 4);
+	assert_int_equal(counters.rx_packets, 4);
+	assert_int_equal(counters.rx_bytes, 60 + 100 + 1514 + 14);
+	assert_int_equal(counters.drops[DROP_TOO_SHORT], 2);
+	close_nic(port);
+	file = fopen(out, "r");
+	assert_non_null(file);
+	fseek(file, 0, SEEK_END);
+	size = ftell(file);
+	fclose(file);
+	assert_int_equal(size, 24 + 4 * 16 + 60 + 100 + 1514 + 60);
+	unlink(in);
+	unlink(out);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+/* A raw socket on the other end of the veth. */
+static int open_wire(const char *interface)
+{
+	struct sockaddr_ll address = {
+		.sll_family = AF_PACKET, .sll_protocol = htons(0x0003), .sll_ifindex = if_nametoindex(interface),
+	};
+	struct timeval patience = { .tv_sec = 5 };
+	int fd = socket(AF_PACKET, SOCK_RAW, htons(0x0003));
+
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	return fd;
+}
+
+/* One frame of ours from the port: the kernel may send some of its own. */
+static bool receive_ours(struct rx_queue *rx)
+{
+	for (unsigned int i = 0; i < 5000; i++) {
+		unsigned int n = rx->receive(rx, &counters, &batch, 1);
+
+		if (n == 1 && memcmp(batch.frames[0].head, packet.bytes, 12) == 0)
+			return true;
+		if (n == 1)
+			rx->release(rx, &counters, &batch, 1);
+		usleep(1000);
+	}
+	return false;
+}
+
+static bool wire_has_ours(int fd, uint8_t *got, ssize_t *len)
+{
+	for (unsigned int i = 0; i < 100; i++) {
+		*len = recv(fd, got, 4000, 0);
+		if (*len < 0)
+			return false;
+		if (memcmp(got, packet.bytes, 12) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void skip_without_netns(void)
+{
+	if (!has_netns) {
+		print_message("skipped: network interfaces of one's own need root and unshare(2)\n");
+		skip();
+	}
+}
+
+static void frames_pass_both_ways_through_an_interface_with_and_without_tag(void **state)
+{
+	static uint8_t got[4000];
+	struct port *port;
+	int fd;
+
+	skip_without_netns();
+	port = open_nic("net_af_packet0,iface=rwtest0", 1, 0);
+	if (port == NULL)
+		fail_msg("%s", error);
+	fd = open_wire("rwtest1");
+	for (unsigned int i = 0; i < 12; i++) {
+		struct packet_spec spec = {
+			.n_tags = i % 2, .ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 18 + i * 131,
+		};
+		ssize_t len;
+
+		/* Onto the wire. A packet socket shows the tag apart, so an untagged one shows all. */
+		packet_make(&packet, &spec);
+		if (spec.n_tags == 0) {
+			assert_int_equal(send_packet(tx_of(port)), 1);
+			assert_true(wire_has_ours(fd, got, &len));
+			assert_int_equal(len, packet.len);
+			assert_memory_equal(got, packet.bytes, packet.len);
+		}
+		/* And from it: the driver takes the tag off, and it must be back in its place. */
+		assert_int_equal(send(fd, packet.bytes, packet.len, 0), packet.len);
+		assert_true(receive_ours(rx_of(port)));
+		assert_int_equal(batch.frames[0].len, packet.len);
+		assert_int_equal(batch.frames[0].tagged, spec.n_tags > 0);
+		frame_copy_out(&batch.frames[0], got);
+		assert_memory_equal(got, packet.bytes, packet.len);
+		rx_of(port)->release(rx_of(port), &counters, &batch, 1);
+	}
+	close(fd);
+	close_nic(port);
+}
+
+static void configured_mtu_reaches_the_interface(void **state)
+{
+	struct port *port;
+
+	skip_without_netns();
+	port = open_nic("net_af_packet0,iface=rwtest0", 1, 1400);
+	if (port == NULL)
+		fail_msg("%s", error);
+	assert_int_equal(port->mtu, 1400);
+	assert_int_equal(system("ip link show rwtest0 | grep -q 'mtu 1400 '"), 0);
+	close_nic(port);
+	assert_int_equal(system("ip link set rwtest0 mtu 1500"), 0);
+}
+
+static void tap_port_makes_its_interface_and_takes_frames_from_it(void **state)
+{
+	struct port *port;
+	int fd;
+
+	skip_without_netns();
+	if (access("/dev/net/tun", R_OK | W_OK) != 0) {
+		print_message("skipped: there is no /dev/net/tun\n");
+		skip();
+	}
+	port = open_nic("net_tap0,iface=rwtap0", 1, 0);
+	if (port == NULL)
+		fail_msg("%s", error);
+	assert_int_equal(tx_of(port)->accepts, FRAME_NEEDS_CSUM);
+	assert_int_equal(system("ip link set rwtap0 up"), 0);
+	fd = open_wire("rwtap0");
+	make_udp(200);
+	assert_int_equal(send(fd, packet.bytes, packet.len, 0), packet.len);
+	assert_true(receive_ours(rx_of(port)));
+	assert_int_equal(batch.frames[0].len, packet.len);
+	rx_of(port)->release(rx_of(port), &counters, &batch, 1);
+	close(fd);
+	close_nic(port);
+	assert_int_equal(if_nametoindex("rwtap0"), 0);
+}
+
+/* Interfaces of our own, so that nothing of the machine's is touched. */
+static bool make_netns(void)
+{
+	return geteuid() == 0 && unshare(CLONE_NEWNET) == 0 &&
+		system("ip link add rwtest0 type veth peer name rwtest1 && "
+		       "ip link set rwtest0 up && ip link set rwtest1 up") == 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(frames_sent_to_a_ring_device_come_back_with_every_byte),
+		cmocka_unit_test(short_frame_is_padded_with_zeroes),
+		cmocka_unit_test(frames_that_are_not_released_are_received_again_in_order),
+		cmocka_unit_test(frames_held_when_the_port_goes_are_given_back),
+		cmocka_unit_test(frame_in_an_mbuf_is_sent_by_reference_and_unchanged),
+		cmocka_unit_test(frame_over_the_mtu_is_dropped_and_counted_and_a_tag_does_not_count),
+		cmocka_unit_test(frames_a_full_device_leaves_over_are_the_callers_and_nothing_leaks),
+		cmocka_unit_test(frames_an_empty_pool_leaves_over_are_the_callers),
+		cmocka_unit_test(partial_checksum_is_completed_where_the_device_cannot),
+		cmocka_unit_test(device_is_asked_for_tcp_and_udp_checksums_with_the_true_lengths),
+		cmocka_unit_test(checksum_that_is_none_of_the_devices_is_completed_in_software),
+		cmocka_unit_test(device_never_sees_a_segment_size_that_hardware_cannot_cut),
+		cmocka_unit_test(wrong_devices_are_refused_in_one_line_that_says_what_to_do),
+		cmocka_unit_test(error_line_never_passes_its_buffer),
+		cmocka_unit_test(mtu_the_device_or_the_buffers_cannot_take_is_refused),
+		cmocka_unit_test(device_that_serves_a_port_is_refused_to_another),
+		cmocka_unit_test(ports_come_and_go_without_a_trace),
+		cmocka_unit_test(queues_are_cut_to_what_the_device_has_and_described),
+		cmocka_unit_test(frames_of_a_capture_file_pass_and_the_short_ones_are_counted),
+		cmocka_unit_test(frames_pass_both_ways_through_an_interface_with_and_without_tag),
+		cmocka_unit_test(configured_mtu_reaches_the_interface),
+		cmocka_unit_test(tap_port_makes_its_interface_and_takes_frames_from_it),
+	};
+
+	has_netns = make_netns();
+	dpdk_start();
+	pool = dpdk_pool("nic_test", 4095, 2048);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Q30: one thread flips ring words between good and bad values as fast as it can, the other serves the ring and touches
+ * every byte it is given. A value used after it was read a second time ends at a killing page, or as a sum that is not
+ * one. Under ThreadSanitizer no access of ours may be reported. RINGWAY_RACE_MS sets the time per field set.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "guest.h"
+
+#define SIZE  64
+#define TABLE LOW
+
+enum field_set {
+	FLIP_DESC,     /* addr, len, flags, next */
+	FLIP_AVAIL,    /* heads and index */
+	FLIP_TABLE,    /* entries of indirect tables */
+	FLIP_ALL,
+	N_FIELD_SETS,
+};
+
+static struct guest guest;
+static struct vring_device ring;
+static struct vring_burst burst;
+static bool stop;
+static enum field_set field_set;
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void flip_desc(uint64_t *seed, struct vring_desc *desc, bool in_table)
+{
+	static const uint64_t gpas[] = {LEFT, LEFT + 512, HIGH - 8, RIGHT - 8, RIGHT, HOLE, HOLE - 32,
+		TOP, UINT64_MAX - 16, LEFT};
+	static const uint32_t lens[] = {64, 12, 0, 16, 1500, 4096, 0xffffffff, 64, 32};
+	static const uint16_t flags[] = {0, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE,
+		VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, 0, 0xffff};
+	uint64_t r = random_next(seed);
+
+	switch (r & 3) {
+	case 0:
+		__atomic_store_n(&desc->addr,
+			(r >> 60) == 0 && !in_table ? TABLE : gpas[(r >> 8) % 10], __ATOMIC_RELAXED);
+		break;
+	case 1:
+		__atomic_store_n(&desc->len, lens[(r >> 8) % 9], __ATOMIC_RELAXED);
+		break;
+	case 2:
+		__atomic_store_n(&desc->flags, flags[(r >> 8) % 7], __ATOMIC_RELAXED);
+		break;
+	default:
+		__atomic_store_n(&desc->next,
+			(uint16_t)((r >> 8) & 1 ? (r >> 16) % 8 : r >> 16), __ATOMIC_RELAXED);
+	}
+}
+
+static void *flipper(void *argument)
+{
+	uint64_t seed = *(uint64_t *)argument;
+	struct vring_desc *table = (struct vring_desc *)guest.mem->regions[0].hva;
+	uint16_t idx = 0, next;
+
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+		uint64_t r = random_next(&seed);
+
+		if (field_set == FLIP_DESC || field_set == FLIP_ALL)
+			flip_desc(&seed, &guest.desc[r % SIZE], false);
+		if (field_set == FLIP_TABLE || field_set == FLIP_ALL)
+			flip_desc(&seed, &table[r % 8], true);
+		if (field_set == FLIP_AVAIL || field_set == FLIP_ALL) {
+			/* Seldom enough that the ring is served between two deaths. */
+			uint16_t head = (r >> 20) % 4096 == 0 ? 0xffff : (uint16_t)((r >> 32) % SIZE);
+
+			__atomic_store_n(&guest.avail->ring[(r >> 8) % SIZE], head,
+				__ATOMIC_RELAXED);
+			__atomic_store_n(vring_used_event_of(guest.avail, SIZE), (uint16_t)r,
+				__ATOMIC_RELAXED);
+		}
+		/* Follow the device by the used index and never go back, as a driver does; or jump. */
+		next = (uint16_t)(__atomic_load_n(&guest.used->idx, __ATOMIC_ACQUIRE) +
+			1 + (r >> 40) % SIZE);
+		if ((int16_t)(next - idx) > 0 ||
+			(field_set == FLIP_AVAIL && (r >> 50) % 4096 == 0))
+			idx = next;
+		if (field_set == FLIP_AVAIL && (r >> 50) % 4096 == 1)
+			idx = (uint16_t)(r >> 8);
+		__atomic_store_n(&guest.avail->idx, idx, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+static void restart(void)
+{
+	struct vring_config config = guest_config(&guest);
+
+	config.event_idx = true;
+	config.avail_idx = guest.used->idx;
+	assert_int_equal(vring_device_init(&ring, &config), 0);
+}
+
+static uint64_t touch(const struct vring_buffer *buffer)
+{
+	uint64_t sum = 0;
+	uint64_t total = 0;
+
+	if (buffer->fault != VRING_OK) {
+		assert_int_equal(buffer->len, 0);
+		assert_int_equal(buffer->n_pieces, 0);
+		return 0;
+	}
+	for (unsigned int i = 0; i < buffer->n_pieces; i++) {
+		const struct vring_piece *piece = &buffer->pieces[i];
+
+		total += piece->len;
+		for (uint32_t b = 0; b < piece->len; b++)
+			sum += __atomic_load_n(&piece->hva[b], __ATOMIC_RELAXED);
+	}
+	assert_int_equal(total, buffer->len);
+	assert_true(total > 0);
+	return sum;
+}
+
+static void put_table_at_hand(void)
+{
+	for (unsigned int i = 0; i < SIZE; i++)
+		guest_put(&guest, i, field_set == FLIP_TABLE ? TABLE : LEFT, 128,
+			field_set == FLIP_TABLE ? VRING_DESC_F_INDIRECT : 0, 0);
+	for (unsigned int i = 0; i < 8; i++)
+		guest_put_in_table(&guest, TABLE, i, LEFT, 64, i < 7 ? VRING_DESC_F_NEXT : 0,
+			(uint16_t)(i + 1));
+}
+
+static void survives_words_that_change_while_they_are_read(void **state)
+{
+	const char *text = getenv("RINGWAY_RACE_MS");
+	uint64_t ms = text != NULL ? strtoull(text, NULL, 0) : 400;
+	uint64_t seed = seed_get();
+
+	for (field_set = 0; field_set < N_FIELD_SETS; field_set++) {
+		uint64_t n_good = 0, n_refused = 0, n_broken = 0, until = now_ms() + ms;
+		struct vring_grant grants[32];
+		pthread_t thread;
+		uint64_t sum = 0;
+
+		guest_create(&guest, SIZE, 0);
+		put_table_at_hand();
+		restart();
+		__atomic_store_n(&stop, false, __ATOMIC_RELAXED);
+		assert_int_equal(pthread_create(&thread, NULL, flipper, &seed), 0);
+		/* A busy machine gives little in that time: then it takes longer, up to a limit. */
+		for (unsigned int round = 0; now_ms() < until ||
+			(n_good + n_refused < 20000 && now_ms() < until + 10000); round++) {
+			int n;
+
+			if (round % 4 == 3) {
+				uint32_t lengths[32];
+
+				for (unsigned int i = 0; i < 32; i++)
+					lengths[i] = 64;
+				n = vring_device_reserve(&ring, &burst, lengths, 32, grants);
+			} else {
+				n = vring_device_peek(&ring, &burst, VRING_READABLE, 32);
+			}
+			if (n < 0) {
+				assert_int_equal(n, -EPROTO);
+				restart();
+				n_broken++;
+				continue;
+			}
+			for (unsigned int i = 0; i < burst.n; i++) {
+				sum += touch(&burst.buffers[i]);
+				n_good += burst.buffers[i].fault == VRING_OK;
+				n_refused += burst.buffers[i].fault != VRING_OK;
+			}
+			finish(&ring, &burst, burst.n);
+			vring_device_needs_call(&ring);
+			vring_device_set_kick(&ring, round & 1);
+		}
+		__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+		pthread_join(thread, NULL);
+		printf("field set %d: %llu good, %llu refused, %llu times broken, sum %llu\n",
+			(int)field_set, (unsigned long long)n_good, (unsigned long long)n_refused,
+			(unsigned long long)n_broken, (unsigned long long)sum);
+		/* Without both outcomes nothing was raced. */
+		assert_true(n_good > 0);
+		assert_true(n_refused > 0 || field_set == FLIP_AVAIL);
+		guest_destroy(&guest);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(survives_words_that_change_while_they_are_read),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
