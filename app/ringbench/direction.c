@@ -84,6 +84,21 @@ uint64_t direction_total_in_flight(const struct direction *direction, unsigned i
 	return total;
 }
 
+void direction_suspend(struct direction *direction, unsigned int n_queues)
+{
+	for (unsigned int i = 0; i < direction->n_flows; i++)
+		flow_suspend(&direction->flows[i].window);
+	for (unsigned int i = 0; i < n_queues; i++)
+		direction->queues[i].n_suspended += direction_in_flight(direction, i);
+	direction->counters.n_stalls++;
+}
+
+void direction_settle_lost(struct direction_queue *share, uint64_t n_lost)
+{
+	share->n_settled += n_lost;
+	share->n_suspended -= n_lost < share->n_suspended ? n_lost : share->n_suspended;
+}
+
 uint64_t direction_flush(struct direction *direction)
 {
 	uint64_t n_lost = 0;
@@ -93,7 +108,7 @@ uint64_t direction_flush(struct direction *direction)
 		uint64_t n = flow_flush(&flow->window);
 
 		flow->segments.next_offset = 0;
-		direction->queues[flow->queue].n_settled += n;
+		direction_settle_lost(&direction->queues[flow->queue], n);
 		n_lost += n;
 	}
 	return n_lost;

@@ -22,6 +22,7 @@ struct direction_flow {
 struct direction_queue {
 	uint64_t n_sent;
 	uint64_t n_settled; /* of those, received or lost: the rest is in flight */
+	uint64_t n_suspended; /* of the rest, not waited for any more, though they may still come */
 	uint64_t n_warmup;  /* warm-up frames received that were sent here */
 };
 
@@ -34,7 +35,7 @@ struct direction_counters {
 	uint64_t n_faults[FRAME_N_FAULTS];
 	uint64_t n_misdirected; /* frames of another direction that came out at this one's end */
 	uint64_t n_foreign;     /* not sent by us */
-	uint64_t n_stalls;      /* times that everything in flight was given up */
+	uint64_t n_stalls;      /* times that nothing came and sending went on without what was in flight */
 	uint64_t n_unsent_late; /* open loop: frames that were due and could not be sent in time */
 	/* The part of loss and duplicates that falls to a back end that went away (--reconnect). */
 	uint64_t n_outage_lost;
@@ -68,10 +69,18 @@ void direction_fini(struct direction *direction);
 
 static inline uint64_t direction_in_flight(const struct direction *direction, unsigned int queue)
 {
-	return direction->queues[queue].n_sent - direction->queues[queue].n_settled;
+	const struct direction_queue *share = &direction->queues[queue];
+
+	return share->n_sent - share->n_settled - share->n_suspended;
 }
 
 uint64_t direction_total_in_flight(const struct direction *direction, unsigned int n_queues);
+
+/* `n_lost` frames of a queue are known to be lost: suspended ones first, they have been waited for longest. */
+void direction_settle_lost(struct direction_queue *share, uint64_t n_lost);
+
+/* Does not wait for what is in flight any more. It is not lost: see flow_suspend(). */
+void direction_suspend(struct direction *direction, unsigned int n_queues);
 
 /* Gives up whatever is in flight: lost. Returns how many frames that were. */
 uint64_t direction_flush(struct direction *direction);

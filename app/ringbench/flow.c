@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "flow.h"
 
-#include <string.h>
-
 #define WORDS (FLOW_WINDOW / 64)
 
 static uint64_t *word_of(struct flow *flow, uint32_t seq)
 {
 	return &flow->bits[seq % FLOW_WINDOW / 64];
+}
+
+/* Marks that fell behind the window come along, or a comparison modulo 2^32 would one day read them as lying ahead. */
+static void move_base(struct flow *flow, uint32_t base)
+{
+	flow->base = base;
+	if ((int32_t)(base - flow->floor) > 0)
+		flow->floor = base;
+	if ((int32_t)(base - flow->suspended) > 0)
+		flow->suspended = base;
 }
 
 /* Judges the 64 numbers from `base` on and frees their word for the numbers one window later. */
@@ -24,9 +32,7 @@ static void drop_word(struct flow *flow)
 	}
 	flow->n_lost += (uint64_t)__builtin_popcountll(missing);
 	*word = 0;
-	flow->base += 64;
-	if ((int32_t)(flow->base - flow->floor) > 0)
-		flow->floor = flow->base;
+	move_base(flow, flow->base + 64);
 }
 
 /* Moves the window so that `seq`, which lies behind its end, is in its last word. */
@@ -40,8 +46,7 @@ static void slide(struct flow *flow, uint32_t seq)
 		return;
 	/* A gap wider than the window: what lies between was never marked. */
 	flow->n_lost += new_base - flow->base;
-	flow->base = new_base;
-	flow->floor = new_base;
+	move_base(flow, new_base);
 }
 
 enum flow_verdict flow_receive_slow(struct flow *flow, uint32_t seq)
@@ -61,11 +66,13 @@ enum flow_verdict flow_receive_slow(struct flow *flow, uint32_t seq)
 		return FLOW_DUPLICATED;
 	}
 	*word_of(flow, seq) |= bit;
+	flow->n_received++;
+	if ((int32_t)(seq - flow->suspended) < 0)
+		return FLOW_DELAYED;
 	if ((int32_t)(seq - flow->next) >= 0)
 		flow->next = seq + 1;
 	else
 		flow->n_reordered++;
-	flow->n_received++;
 	return FLOW_NEW;
 }
 

@@ -10,6 +10,10 @@
  * with a clear bit are lost. What arrives below `floor` (behind the window, or written off by flow_flush()) cannot be
  * told from a duplicate any more and is counted as late.
  *
+ * A pause in which nothing arrives does not make what is on its way lost; but whoever waits may want to send on. After
+ * flow_suspend() the numbers sent until then are still awaited, without a claim to their order, while later ones count
+ * as usual.
+ *
  * Numbers are 32 bits, free-running, compared modulo 2^32.
  */
 #ifndef RINGBENCH_FLOW_H
@@ -25,6 +29,7 @@ struct flow {
 	uint32_t base;  /* first number of the bitmap; multiple of 64 */
 	uint32_t floor; /* numbers below are judged */
 	uint32_t sent;  /* next number to send: written by the transmit side */
+	uint32_t suspended; /* numbers below were sent before the last flow_suspend() */
 	uint64_t n_received; /* distinct numbers */
 	uint64_t n_duplicated;
 	uint64_t n_reordered;
@@ -35,6 +40,7 @@ struct flow {
 
 enum flow_verdict {
 	FLOW_NEW,        /* first arrival, in order or not */
+	FLOW_DELAYED,    /* first arrival, of a number sent before the last flow_suspend() */
 	FLOW_DUPLICATED,
 	FLOW_LATE,
 	FLOW_UNSENT,     /* this number was never sent: not counted here */
@@ -43,7 +49,7 @@ enum flow_verdict {
 /* Whatever is not the next number in order; see flow_receive(). */
 enum flow_verdict flow_receive_slow(struct flow *flow, uint32_t seq);
 
-/* Takes note of the arrival of `seq`. A frame counts as received only when the verdict is FLOW_NEW. */
+/* Takes note of the arrival of `seq`. A frame counts as received only when the verdict is FLOW_NEW or FLOW_DELAYED. */
 static inline enum flow_verdict flow_receive(struct flow *flow, uint32_t seq)
 {
 	if (__builtin_expect(seq != flow->next || seq - flow->base >= FLOW_WINDOW ||
@@ -53,6 +59,13 @@ static inline enum flow_verdict flow_receive(struct flow *flow, uint32_t seq)
 	flow->next = seq + 1;
 	flow->n_received++;
 	return FLOW_NEW;
+}
+
+/* From now on, what has been sent and not received is delayed at best. */
+static inline void flow_suspend(struct flow *flow)
+{
+	flow->next = flow->sent;
+	flow->suspended = flow->sent;
 }
 
 /* Everything sent and not received so far is lost. Returns how many that were. */

@@ -8,7 +8,7 @@
  *      |        | id = tag    | source port| seq, check, tsc  | chosen by the IPv4 id     |           |
  *      +--------+-------------+------------+------------------+---------------------------+-----------+
  *
- * A frame is built once. Only its record is written when it is sent, plus the source port when flows share the buffer,
+ * A frame is built once. Only its record is written when it is sent, plus the ports,
  * the TCP sequence number, and with `trailer` the last eight bytes. The check word mixes everything that differs between
  * two good frames (sequence, stamp, source port, IPv4 id, length) with a seed of the run and direction, so a frame that
  * is damaged there, cut, mixed from two, or delivered to the wrong socket is found by one compare; frame_verify() looks
@@ -141,27 +141,26 @@ static inline uint32_t frame_record_check(const struct frame_format *format, con
 		frame_load16(frame + format->l3 + 4), bare_size);
 }
 
-static inline void frame_set_flow(const struct frame_format *format, uint8_t *frame, unsigned int flow)
-{
-	uint16_t port = htons((uint16_t)(FRAME_PORT_BASE + flow)); /* wraps for warm-up */
-
-	memcpy(frame + format->l4, &port, sizeof(port));
-}
-
 /* Which flow, or FRAME_MAX_FLOWS and more for a port that is none of ours. */
 static inline unsigned int frame_flow(const struct frame_format *format, const uint8_t *frame)
 {
 	return (uint16_t)(ntohs(frame_load16(frame + format->l4)) - FRAME_PORT_BASE);
 }
 
-/* Makes a built frame the number `seq` of its flow, sent now. */
-static inline void frame_stamp(
-	const struct frame_format *format, uint8_t *frame, uint32_t size, uint32_t seq, uint64_t tsc)
+/*
+ * Makes a built frame the number `seq` of `flow`, sent now. `size` and `id` are what it was built with: nothing is read
+ * back from the frame, whose cache lines may be with the device.
+ */
+static inline void frame_stamp(const struct frame_format *format, uint8_t *frame, uint32_t size, uint16_t id,
+	unsigned int flow, uint32_t seq, uint64_t tsc)
 {
 	struct frame_record record = {.seq = seq, .tsc = tsc};
+	/* Source port, then destination; warm-up flows wrap to the ports below the base. */
+	uint32_t ports = htonl((uint32_t)(uint16_t)(FRAME_PORT_BASE + flow) << 16 | FRAME_PORT_TO);
 
-	record.check = frame_record_check(
-		format, frame, frame_bare_size(format, size), &record, format->seed);
+	record.check = frame_check_word(
+		format->seed, seq, tsc, ports, htons(id), frame_bare_size(format, size));
+	memcpy(frame + format->l4, &ports, sizeof(ports));
 	memcpy(frame + format->payload, &record, sizeof(record));
 	if (format->tcp) {
 		uint32_t tcp_seq = htonl(seq << 16);

@@ -40,7 +40,7 @@ static const char usage[] =
 	"\n"
 	"      --count N               frames per direction      --duration SECONDS  (5)\n"
 	"      --deadline SECONDS      to connect and to see the first frames (10)\n"
-	"      --stall SECONDS         silence after which frames in flight are counted as lost (0.2)\n"
+	"      --stall SECONDS         silence after which sending goes on without the frames in flight (0.5)\n"
 	"      --reconnect             when a back end goes away, connect again and go on\n"
 	"      --sleep                 wait for calls instead of polling\n"
 	"      --cpu N                 run on this CPU\n"
@@ -430,7 +430,7 @@ enum options_result options_parse(
 		.segment_bytes = 4096,
 		.duration_us = 5 * 1000 * 1000,
 		.deadline_us = 10 * 1000 * 1000,
-		.stall_us = 200 * 1000,
+		.stall_us = 500 * 1000,
 		.cpu = -1,
 	};
 	error[0] = '\0';

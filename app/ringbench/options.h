@@ -51,7 +51,7 @@ struct options {
 	uint64_t duration_us;
 	uint64_t interval_us; /* 0: no live lines */
 	uint64_t deadline_us; /* to connect, and for the first frames */
-	uint64_t stall_us;    /* silence after which what is in flight is lost */
+	uint64_t stall_us;    /* silence after which what is in flight is not waited for */
 	enum options_topology topology;
 	enum options_verify verify;
 	bool one_way;

@@ -22,16 +22,21 @@ static inline void settle(struct direction *direction, unsigned int flow_number,
 	const struct frame_record *record, uint32_t size, uint64_t now)
 {
 	struct direction_flow *flow = &direction->flows[flow_number];
+	struct direction_queue *share = &direction->queues[flow->queue];
 	uint64_t lost_before = flow->window.n_lost;
 	enum flow_verdict verdict = flow_receive(&flow->window, record->seq);
 
-	direction->queues[flow->queue].n_settled += flow->window.n_lost - lost_before;
+	if (unlikely(flow->window.n_lost != lost_before))
+		direction_settle_lost(share, flow->window.n_lost - lost_before);
 	if (unlikely(verdict != FLOW_NEW)) {
 		if (verdict == FLOW_UNSENT)
 			count_fault(direction, FRAME_FAULT_UNSENT);
-		return;
+		if (verdict != FLOW_DELAYED)
+			return;
+		if (share->n_suspended != 0)
+			share->n_suspended--;
 	}
-	direction->queues[flow->queue].n_settled++;
+	share->n_settled++;
 	direction->counters.n_received++;
 	direction->counters.received_bytes += size;
 	histogram_add(&direction->latency, now - record->tsc);

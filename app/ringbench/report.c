@@ -34,14 +34,10 @@ static uint64_t ns(uint64_t tsc_cycles)
 	return (uint64_t)((double)tsc_cycles * 1e9 / (double)tsc_hz());
 }
 
-static uint64_t n_frames(const struct verdict *all)
+/* A frame is sent once and received once, so each is half of it. */
+static double cycles_per_frame(const struct run *run)
 {
-	return all->counters.n_received != 0 ? all->counters.n_received : all->counters.n_sent;
-}
-
-static double cycles_per_frame(const struct run *run, const struct verdict *all)
-{
-	return n_frames(all) == 0 ? 0 : (double)run->busy_cycles / (double)n_frames(all);
+	return run->busy_frames == 0 ? 0 : 2 * (double)run->busy_cycles / (double)run->busy_frames;
 }
 
 static double busy_percent(const struct run *run)
@@ -51,9 +47,9 @@ static double busy_percent(const struct run *run)
 	return total <= 0 ? 0 : 100 * (double)run->busy_cycles / total;
 }
 
-static double frames_per_turn(const struct run *run, const struct verdict *all)
+static double frames_per_turn(const struct run *run)
 {
-	return run->n_busy_turns == 0 ? 0 : (double)n_frames(all) / (double)run->n_busy_turns;
+	return run->n_busy_turns == 0 ? 0 : (double)run->busy_frames / 2 / (double)run->n_busy_turns;
 }
 
 static void print_json(json_t *object)
@@ -183,10 +179,11 @@ static json_t *conditions_json(const struct run *run)
 	return object;
 }
 
-static json_t *own_json(const struct run *run, const struct verdict *all)
+static json_t *own_json(const struct run *run)
 {
-	return json_pack("{s:f, s:f, s:f}", "cycles_per_frame", cycles_per_frame(run, all), "busy_percent",
-		busy_percent(run), "frames_per_turn", frames_per_turn(run, all));
+	return json_pack("{s:f, s:f, s:f, s:I, s:I}", "cycles_per_frame", cycles_per_frame(run),
+		"busy_percent", busy_percent(run), "frames_per_turn", frames_per_turn(run), "disturbed_turns",
+		(json_int_t)run->n_disturbed_turns, "preempted", (json_int_t)run->n_preempted);
 }
 
 static void result_json(
@@ -199,7 +196,7 @@ static void result_json(
 	print_json(json_pack("{s:s, s:b, s:o, s:s?, s:o, s:f, s:o, s:o, s:o, s:i, s:f}", "type", "result",
 		"ok", n_failed == 0, "failed", names, "error", run->error[0] != '\0' ? run->error : NULL,
 		"conditions", conditions_json(run), "duration_s", verdict_duration_s(run), "directions",
-		directions_json(run), "total", verdict_json(all), "own", own_json(run, all), "outages",
+		directions_json(run), "total", verdict_json(all), "own", own_json(run), "outages",
 		(int)run->n_outages, "outage_s", (double)run->outage_us / 1e6));
 }
 
@@ -278,8 +275,8 @@ static void print_remarks(const struct run *run, const struct verdict *all)
 		{counters->n_misdirected, "frames came out at the wrong socket"},
 		{counters->n_foreign, "frames received that are not ours"},
 		{counters->n_segmented, "frames were segmented on the way and put together again"},
-		{counters->n_stalls, "stalls: nothing arrived, and what was in flight was given up"},
-		{all->totals.n_late, "frames arrived after they had been given up, or again"},
+		{counters->n_stalls, "stalls: nothing arrived, and sending went on without what was in flight"},
+		{all->totals.n_late, "frames arrived after they had been counted as lost, or again"},
 		{counters->n_unsent_late, "frames could not be sent in time"},
 		{counters->n_outage_lost, "frames lost in outages (not counted above)"},
 		{counters->n_outage_duplicated, "frames doubled by outages (not counted above)"},
@@ -302,9 +299,10 @@ static void result_text(
 	print_conditions(run);
 	print_table(run, all);
 	print_remarks(run, all);
-	printf("own cost  %.1f TSC cycles per frame sent and received, %.1f frames per turn, busy %.0f %% of %.3f s\n",
-		cycles_per_frame(run, all), frames_per_turn(run, all), busy_percent(run),
-		verdict_duration_s(run));
+	printf("own cost  %.1f TSC cycles per frame sent and received, %.1f frames per turn, busy %.0f %% of %.3f s, "
+	       "preempted %ld times\n",
+		cycles_per_frame(run), frames_per_turn(run), busy_percent(run), verdict_duration_s(run),
+		run->n_preempted);
 	if (n_failed == 0) {
 		printf("all checks hold\n");
 		return;
@@ -324,7 +322,7 @@ void report_interval(struct run *run)
 	if (run->options->json) {
 		print_json(json_pack("{s:s, s:f, s:o, s:o, s:o, s:i}", "type", "interval", "time_s",
 			verdict_duration_s(run), "directions", directions_json(run), "total",
-			verdict_json(&all), "own", own_json(run, &all), "outages", (int)run->n_outages));
+			verdict_json(&all), "own", own_json(run), "outages", (int)run->n_outages));
 		return;
 	}
 	printf("%8.1f s %14llu frames %8.3f Mpps %8.2f Gb/s  lost %llu  dup %llu  reord %llu  corr %llu  p50 %.1f us\n",

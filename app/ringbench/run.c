@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 #include <base/clock.h>
 
@@ -95,6 +96,20 @@ static int fail_ring(struct run *run, const struct lane *lane, const char *name,
 	return -EPROTO;
 }
 
+/* Even two bursts of the longest frames take less time. */
+#define DISTURBED_US 500
+
+static void count_busy(struct run *run, uint64_t n_cycles, unsigned int n_frames)
+{
+	if (n_cycles > run->disturbed_cycles) {
+		run->n_disturbed_turns++;
+		return;
+	}
+	run->n_busy_turns++;
+	run->busy_cycles += n_cycles;
+	run->busy_frames += n_frames;
+}
+
 static int lane_turn(struct run *run, struct lane *lane)
 {
 	uint64_t start = tsc_now();
@@ -110,11 +125,9 @@ static int lane_turn(struct run *run, struct lane *lane)
 		if (n_sent < 0)
 			return fail_ring(run, lane, "transmit", &lane->sender.ring->ring);
 	}
-	run->n_turns++;
 	if (n_received == 0 && n_sent == 0)
 		return 0;
-	run->n_busy_turns++;
-	run->busy_cycles += tsc_now() - start;
+	count_busy(run, tsc_now() - start, (unsigned int)(n_received + n_sent));
 	return 1;
 }
 
@@ -229,35 +242,70 @@ static uint64_t n_settled(const struct run *run, const struct direction *directi
 	return total;
 }
 
-/* Silence with frames in flight for too long: they are lost, and the window is open again. */
-static void check_stalls(struct run *run, uint64_t now)
+/* Frames the back end has been offered and has not taken. */
+static bool has_untaken(struct run *run, const struct direction *direction)
 {
-	uint64_t patience = cycles(run->options->stall_us);
+	unsigned int n_queues = run->options->n_queues;
+	struct lane *lanes = &run->lanes[(direction->from->number - 1) * n_queues];
 
-	for (unsigned int i = 0; i < run->n_directions; i++) {
-		struct direction *direction = &run->directions[i];
-		uint64_t settled = n_settled(run, direction);
+	for (unsigned int i = 0; i < n_queues; i++)
+		if (ring_outstanding(&lanes[i].sender.ring->ring) !=
+			ring_pending(&lanes[i].sender.ring->ring))
+			return true;
+	return false;
+}
 
-		if (settled != run->progress[i].n_settled ||
-			direction_total_in_flight(direction, run->options->n_queues) == 0) {
-			run->progress[i].n_settled = settled;
-			run->progress[i].tsc = now;
-		} else if (now - run->progress[i].tsc > patience) {
-			direction_flush(direction);
-			direction->counters.n_stalls++;
-			run->progress[i].tsc = now;
-		}
+/*
+ * Nothing has come for a while although frames are in flight. If the back end has taken them all, they are not waited for
+ * any more and the window is open again; if it has not, it is not running, and that is an error at some point.
+ * The time counts in which we have looked, not the time in which other programs had the CPU.
+ */
+static int check_stall(struct run *run, unsigned int index, uint64_t elapsed_us)
+{
+	struct direction *direction = &run->directions[index];
+	uint64_t settled = n_settled(run, direction);
+
+	if (settled != run->progress[index].n_settled ||
+		direction_total_in_flight(direction, run->options->n_queues) == 0) {
+		run->progress[index].n_settled = settled;
+		run->progress[index].silent_us = 0;
+		return 0;
 	}
+	run->progress[index].silent_us += elapsed_us < 2 * TICK_US ? elapsed_us : 2 * TICK_US;
+	if (run->progress[index].silent_us < run->options->stall_us)
+		return 0;
+	if (!has_untaken(run, direction)) {
+		direction_suspend(direction, run->options->n_queues);
+		run->progress[index].silent_us = 0;
+		return 0;
+	}
+	if (run->progress[index].silent_us < run->options->deadline_us)
+		return 0;
+	run_set_error(run, "socket %u (%s): the back end has taken no frame for %g s; is it still running?",
+		direction->from->number, direction->from->socket->path,
+		(double)run->options->deadline_us / 1e6);
+	return -ETIMEDOUT;
+}
+
+static int check_stalls(struct run *run, uint64_t now)
+{
+	uint64_t elapsed_us = (now - run->last_tick_tsc) * 1000000 / tsc_hz();
+	int ret = 0;
+
+	run->last_tick_tsc = now;
+	for (unsigned int i = 0; ret == 0 && i < run->n_directions; i++)
+		ret = check_stall(run, i, elapsed_us);
+	return ret;
 }
 
 static void restart_pace(struct run *run)
 {
-	run->pace_tsc = tsc_now();
+	run->pace_tsc = run->last_tick_tsc = tsc_now();
 	for (unsigned int i = 0; i < run->n_directions; i++) {
 		const struct direction_counters *counters = &run->directions[i].counters;
 
 		run->progress[i].pace_base = counters->n_sent + counters->n_unsent_late;
-		run->progress[i].tsc = run->pace_tsc;
+		run->progress[i].silent_us = 0;
 	}
 }
 
@@ -322,9 +370,10 @@ static int tick(struct run *run, uint64_t now)
 {
 	int ret = check_sessions(run);
 
+	if (ret == 0)
+		ret = check_stalls(run, now);
 	if (ret != 0)
 		return ret;
-	check_stalls(run, now);
 	if (run->interval != NULL && now >= run->next_interval_tsc) {
 		run->interval(run);
 		run->next_interval_tsc += cycles(run->options->interval_us);
@@ -367,14 +416,24 @@ static int step(struct run *run)
 	return 0;
 }
 
+static long n_preempted(void)
+{
+	struct rusage usage = {0};
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nivcsw;
+}
+
 enum run_status run_measure(struct run *run)
 {
 	uint64_t end_tsc;
 	int ret = 0;
 
 	run->frames_per_cycle = (double)run->options->rate_pps / (double)tsc_hz();
-	run->busy_cycles = 0;
-	run->n_turns = run->n_busy_turns = 0;
+	run->busy_cycles = run->busy_frames = 0;
+	run->n_busy_turns = run->n_disturbed_turns = 0;
+	run->disturbed_cycles = cycles(DISTURBED_US);
+	run->n_preempted = n_preempted();
 	restart_pace(run);
 	run->start_tsc = run->pace_tsc;
 	run->next_interval_tsc = run->start_tsc + cycles(run->options->interval_us);
@@ -384,9 +443,10 @@ enum run_status run_measure(struct run *run)
 		ret = step(run);
 	run->sending = false;
 	run->stop_tsc = tsc_now();
+	run->n_preempted = n_preempted() - run->n_preempted;
 	for (unsigned int i = 0; i < run->n_directions; i++)
 		run->at_stop[i] = run->directions[i].counters;
-	/* What is still on its way: check_stalls() ends the wait if it does not come. */
+	/* What is still on its way: check_stall() ends the wait if it does not come. */
 	while (ret == 0 && !has_arrived_all(run))
 		ret = step(run);
 	for (unsigned int i = 0; i < run->n_directions; i++)

@@ -44,15 +44,22 @@ struct run {
 	bool sending;
 	uint64_t start_tsc;
 	uint64_t stop_tsc; /* the last frame was sent */
+	uint64_t last_tick_tsc;
 	uint64_t next_tick_tsc;
 	uint64_t next_interval_tsc;
 	/* Open loop: pace from here on; moved when sending was interrupted. */
 	uint64_t pace_tsc;
 	double frames_per_cycle;
-	/* Own cost: TSC cycles of turns through a lane in which it sent or received, and of all turns. */
+	/*
+	 * Own cost: turns through a lane in which it sent or received, and their TSC cycles and frames. Turns in which another
+	 * program must have had the CPU are left out.
+	 */
 	uint64_t busy_cycles;
-	uint64_t n_turns;
+	uint64_t busy_frames; /* sent plus received */
 	uint64_t n_busy_turns;
+	uint64_t n_disturbed_turns;
+	uint64_t disturbed_cycles;
+	long n_preempted; /* involuntary context switches while measuring */
 	/* What had been received when sending ended; rates are computed from this. */
 	struct direction_counters at_stop[OPTIONS_MAX_SOCKETS];
 	unsigned int n_outages;
@@ -60,7 +67,7 @@ struct run {
 	/* Progress, to notice a stall. */
 	struct {
 		uint64_t n_settled;
-		uint64_t tsc;
+		uint64_t silent_us; /* that we have looked and nothing came */
 		uint64_t pace_base; /* frames sent or skipped before pace_tsc */
 	} progress[OPTIONS_MAX_SOCKETS];
 	void (*interval)(struct run *run); /* called every options->interval_us; may be NULL */

@@ -4,10 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Used buffers are taken back when fewer than this part of the slots is free: seldom, so that the used ring's lines stay
- * with the device. */
-#define COLLECT_BELOW 4
-
 static unsigned int n_free(const struct sender *sender)
 {
 	return sender->free_tail - sender->free_head;
@@ -28,7 +24,8 @@ static int take_slots(struct sender *sender, unsigned int wanted)
 {
 	int ret = 0;
 
-	if (n_free(sender) < wanted || n_free(sender) < sender->ring->ring.n_slots / COLLECT_BELOW)
+	/* Seldom, so that the used ring's cache lines stay with the device. */
+	if (n_free(sender) < wanted)
 		ret = collect(sender);
 	if (ret < 0)
 		return ret;
@@ -64,8 +61,7 @@ int sender_send(struct sender *sender, unsigned int max, uint64_t now)
 		uint32_t size = sender->sizes[slot];
 		unsigned int flow = sender->next_flow;
 
-		frame_set_flow(format, frame, flow);
-		frame_stamp(format, frame, size, direction->flows[flow].window.sent++, now);
+		frame_stamp(format, frame, size, slot, flow, direction->flows[flow].window.sent++, now);
 		sender->next_flow = flow + sender->n_queues < direction->n_flows ? flow + sender->n_queues :
 										   sender->queue;
 		sender->slots[i] = slot;
@@ -87,8 +83,7 @@ int sender_send_warmup(struct sender *sender, uint64_t now)
 		uint16_t slot = pop_slot(sender);
 		uint8_t *frame = session_buffer(sender->ring, slot) + OFFLOAD_HEADER_LEN;
 
-		frame_set_flow(format, frame, FRAME_WARMUP_FLOW - sender->queue);
-		frame_stamp(format, frame, sender->sizes[slot], 0, now);
+		frame_stamp(format, frame, sender->sizes[slot], slot, FRAME_WARMUP_FLOW - sender->queue, 0, now);
 		sender->slots[0] = slot;
 		offer(sender, 1);
 	}

@@ -80,8 +80,7 @@ static void offer_source(FILE *out, const struct line *line, enum completer comp
 /* What may follow "key=": alternatives "a|b", or names that the daemon knows. */
 static void offer_values(FILE *out, const struct line *line, const struct pair_key *key)
 {
-	const char *value = key->values;
-	char candidate[128];
+	char candidate[128], values[64], *rest = values, *value;
 
 	if (key->completer != COMPLETE_NOTHING) {
 		struct line names = *line;
@@ -91,15 +90,12 @@ static void offer_values(FILE *out, const struct line *line, const struct pair_k
 		offer_source(out, &names, key->completer);
 		return;
 	}
-	if (strchr(value, '|') == NULL)
+	if (strchr(key->values, '|') == NULL)
 		return;
-	for (;; value += strcspn(value, "|") + 1) {
-		size_t n = strcspn(value, "|");
-
-		snprintf(candidate, sizeof(candidate), "%s=%.*s", key->name, (int)n, value);
+	snprintf(values, sizeof(values), "%s", key->values);
+	while ((value = strsep(&rest, "|")) != NULL) {
+		snprintf(candidate, sizeof(candidate), "%s=%s", key->name, value);
 		offer(out, line->typed, candidate);
-		if (value[n] == '\0')
-			break;
 	}
 }
 

@@ -9,13 +9,16 @@
 
 #include "frame_layers.h"
 
-/* IPv6 extension headers looked through. The head bounds them too; 100 in a row are somebody's test of ours. */
+/*
+ * IPv6 extension headers looked through. The head bounds them too; 100 in a row are somebody's test
+ * of ours.
+ */
 #define N_IPV6_EXTENSIONS_MAX 8
 
-#define IPV4_LEN_MIN 20
-#define IPV6_LEN     40
-#define TCP_LEN_MIN  20
-#define UDP_LEN      8
+#define IPV4_LEN_MIN          20
+#define IPV6_LEN              40
+#define TCP_LEN_MIN           20
+#define UDP_LEN               8
 
 bool frame_read_tag(struct frame *frame)
 {
@@ -55,8 +58,9 @@ void frame_from_mbuf(struct frame *frame, struct rte_mbuf *mbuf, struct vring_pi
 }
 
 /*
- * Where a byte of the frame is after the tag at byte 12 came or went. Monotone, and a byte inside a popped tag becomes
- * the first one behind it, so that a checksum field inside the frame stays inside whatever a guest says.
+ * Where a byte of the frame is after the tag at byte 12 came or went. Monotone, and a byte inside a
+ * popped tag becomes the first one behind it, so that a checksum field inside the frame stays
+ * inside whatever a guest says.
  */
 static uint16_t position_after_retag(uint16_t position, bool tag)
 {
@@ -64,7 +68,8 @@ static uint16_t position_after_retag(uint16_t position, bool tag)
 		return position;
 	if (tag)
 		return position + FRAME_TAG_LEN;
-	return position < FRAME_MACS_LEN + FRAME_TAG_LEN ? FRAME_MACS_LEN : position - FRAME_TAG_LEN;
+	return position < FRAME_MACS_LEN + FRAME_TAG_LEN ? FRAME_MACS_LEN
+							 : position - FRAME_TAG_LEN;
 }
 
 static void retag_offload(struct virtio_net_hdr *offload, bool tag)
@@ -89,7 +94,10 @@ void frame_retag(const struct frame *in, bool tag, struct frame *out, struct fra
 	out->mbuf = NULL;
 	out->tagged = tag;
 	if (tag) {
-		/* What lies behind the tag stays where it was in the room: the tag takes bytes of `before`. */
+		/*
+		 * What lies behind the tag stays where it was in the room: the tag takes bytes of
+		 * `before`.
+		 */
 		out->head = room->head - FRAME_TAG_LEN;
 		out->head_len = in->head_len + FRAME_TAG_LEN;
 		out->len = in->len + FRAME_TAG_LEN;
@@ -118,7 +126,10 @@ void frame_copy_out(const struct frame *frame, uint8_t *to)
 	}
 }
 
-/* Length of the IPv6 header with what stands before layer 4, 0 if it does not end inside `left` bytes. */
+/*
+ * Length of the IPv6 header with what stands before layer 4, 0 if it does not end inside `left`
+ * bytes.
+ */
 static uint16_t parse_ipv6(const uint8_t *ip, uint16_t left, struct frame_layers *layers)
 {
 	uint8_t next = ip[6];
@@ -157,7 +168,8 @@ static uint16_t parse_ipv4(const uint8_t *ip, uint16_t left, struct frame_layers
 	if (len < IPV4_LEN_MIN || len > left)
 		return 0;
 	layers->protocol = ip[9];
-	layers->fragment = (frame_read_be16(ip + 6) & 0x3fff) != 0; /* more fragments, or an offset */
+	/* More fragments follow, or it has an offset. */
+	layers->fragment = (frame_read_be16(ip + 6) & 0x3fff) != 0;
 	return len;
 }
 
@@ -202,8 +214,8 @@ void frame_layers_parse(const struct frame *frame, struct frame_layers *layers)
 		return;
 	layers->ip_version = head[0] >> 4;
 	if (!layers->fragment)
-		layers->l4_len = parse_layer_4(head + layers->l3_len, left - layers->l3_len,
-			layers->protocol);
+		layers->l4_len = parse_layer_4(
+			head + layers->l3_len, left - layers->l3_len, layers->protocol);
 }
 
 /* Spreads every input bit over the whole result (multiply and fold). */
@@ -213,7 +225,10 @@ static uint32_t hash_finish(uint64_t sum)
 	return (uint32_t)(sum >> 32 ^ sum);
 }
 
-/* Sums and XORs of the two sides are the same in both directions; both together keep more than either. */
+/*
+ * Sums and XORs of the two sides are the same in both directions; both together keep more than
+ * either.
+ */
 static uint64_t hash_pair(uint64_t a, uint64_t b)
 {
 	return (a + b) * 0xff51afd7ed558ccdull ^ (a ^ b);
@@ -244,8 +259,8 @@ uint32_t frame_flow_hash(const struct frame *frame)
 		return hash_finish(hash_addresses(macs + 2, macs + 8, 4));
 	}
 	ip = frame->head + layers.l2_len;
-	hash = layers.ip_version == 4 ? hash_addresses(ip + 12, ip + 16, 4) :
-					hash_addresses(ip + 8, ip + 24, 16);
+	hash = layers.ip_version == 4 ? hash_addresses(ip + 12, ip + 16, 4)
+				      : hash_addresses(ip + 8, ip + 24, 16);
 	if (layers.l4_len != 0) {
 		const uint8_t *l4 = ip + layers.l3_len;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Where the headers of a frame lie. Reads the private head only and never past it, in a bounded number of steps, so it
- * may be called on anything a guest or a wire sends; what it returns holds whatever the bytes were.
+ * Where the headers of a frame lie. Reads the private head only and never past it, in a bounded
+ * number of steps, so it may be called on anything a guest or a wire sends; what it returns holds
+ * whatever the bytes were.
  *
  * Thread rule: pure functions.
  */
@@ -25,7 +26,8 @@ struct frame_layers {
 	uint8_t l4_len;     /* TCP with options or UDP, complete in the head; else 0 */
 	uint16_t l3_len;
 	bool fragment; /* part of a larger IP packet: has no layer 4 of its own to work on */
-	bool routed;   /* IPv6 routing header: the pseudo-header has another destination than the IP header */
+	bool routed;   /* IPv6 routing header: the pseudo-header has another destination than the IP
+			  header */
 };
 
 void frame_layers_parse(const struct frame *frame, struct frame_layers *layers);

@@ -40,7 +40,7 @@
 		1ULL << VIRTIO_NET_F_HOST_TSO4 | 1ULL << VIRTIO_NET_F_HOST_TSO6 |                 \
 		1ULL << VIRTIO_NET_F_MRG_RXBUF | 1ULL << VIRTIO_NET_F_CTRL_VQ |                   \
 		1ULL << VIRTIO_NET_F_CTRL_RX | 1ULL << VIRTIO_NET_F_GUEST_ANNOUNCE |              \
-		1ULL << VIRTIO_NET_F_MQ | 1ULL << VIRTIO_F_ANY_LAYOUT |                           \
+		1ULL << VIRTIO_NET_F_MTU | 1ULL << VIRTIO_NET_F_MQ | 1ULL << VIRTIO_F_ANY_LAYOUT |                           \
 		1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_RING_F_EVENT_IDX |           \
 		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_IN_ORDER)
 
@@ -67,6 +67,7 @@ struct guest {
 	enum guest_role role;
 	struct unix_socket_spec socket; /* strings owned */
 	unsigned int n_queue_pairs;
+	uint16_t mtu; /* configured, 0: none; base.mtu may be less while a front end asks for less */
 	enum guest_state state;
 
 	int listen_fd; /* -1: role connect */
@@ -189,9 +190,26 @@ static void on_resume(void *ctx)
 		guest->host->changed(guest->host->ctx);
 }
 
+static void on_send_rarp(void *ctx, const uint8_t *mac)
+{
+	struct guest *guest = ctx;
+
+	/* The first pair: the one ring every guest uses. */
+	guest_rx_queue_announce(&guest->rx[0], mac);
+}
+
+static void on_set_mtu(void *ctx, uint16_t mtu)
+{
+	struct guest *guest = ctx;
+
+	guest->base.mtu = guest->mtu != 0 && guest->mtu < mtu ? guest->mtu : mtu;
+}
+
 static const struct vu_backend_ops session_ops = {
 	.quiesce = on_quiesce,
 	.resume = on_resume,
+	.send_rarp = on_send_rarp,
+	.set_mtu = on_set_mtu,
 };
 
 static void retry_later(struct guest *guest, unsigned int ms)
@@ -211,6 +229,7 @@ static void session_end(struct guest *guest)
 	vu_backend_destroy(guest->session);
 	guest->session = NULL;
 	guest->quiesced = false;
+	guest->base.mtu = guest->mtu;
 	memset(guest->n_faults_seen, 0, sizeof(guest->n_faults_seen));
 }
 
@@ -265,8 +284,7 @@ static void session_begin(struct guest *guest, int fd)
 {
 	struct vu_backend_config config = {
 		.name = guest->base.name,
-		.features = GUEST_FEATURES |
-			    (guest->base.mtu != 0 ? 1ULL << VIRTIO_NET_F_MTU : 0),
+		.features = GUEST_FEATURES,
 		.n_queue_pairs = guest->n_queue_pairs,
 		.ops = &session_ops,
 		.ctx = guest,
@@ -573,7 +591,7 @@ struct port *guest_create(const struct guest_config *config, const struct port_h
 	guest->host = host;
 	guest->role = config->role;
 	guest->n_queue_pairs = config->n_queue_pairs;
-	guest->base.mtu = config->mtu;
+	guest->mtu = guest->base.mtu = config->mtu;
 	guest->base.vlan = config->vlan;
 	guest->listen_fd = -1;
 	guest->retry_ms = RETRY_MIN_MS;

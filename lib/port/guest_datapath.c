@@ -161,6 +161,39 @@ static void guest_tx_notify(struct tx_queue *base)
 	ring_notify(((struct guest_tx_queue *)base)->ring);
 }
 
+#define RARP_BYTES 60
+
+/* A burst of one frame that took no buffer: a RARP request for the guest's own address (RFC 903). */
+static unsigned int announcement_make(struct guest_rx_queue *queue, struct frame_batch *batch)
+{
+	static const uint8_t request[] = { 0x80, 0x35, 0, 1, 0x08, 0x00, 6, 4, 0, 3 };
+	const uint8_t *mac = queue->announce_mac;
+	struct frame *frame = &batch->frames[0];
+	uint8_t *head = batch->rooms[0].head;
+
+	memset(head, 0, FRAME_HEAD_PLAIN);
+	memset(head, 0xff, 6);
+	memcpy(&head[6], mac, 6);
+	memcpy(&head[12], request, sizeof(request));
+	memcpy(&head[22], mac, 6);
+	memcpy(&head[32], mac, 6);
+	*frame = (struct frame){ .head = head, .len = RARP_BYTES, .head_len = RARP_BYTES };
+	batch->burst.n = 0;
+	batch->n_refused = 0;
+	batch->n_buffers_done[0] = batch->n_buffers_done[1] = 0;
+	__atomic_store_n(&queue->announce, false, __ATOMIC_RELEASE);
+	return 1;
+}
+
+void guest_rx_queue_announce(struct guest_rx_queue *queue, const uint8_t mac[6])
+{
+	/* One that is still on its way is as good as a second. */
+	if (__atomic_load_n(&queue->announce, __ATOMIC_ACQUIRE))
+		return;
+	memcpy(queue->announce_mac, mac, 6);
+	__atomic_store_n(&queue->announce, true, __ATOMIC_RELEASE);
+}
+
 static unsigned int guest_receive(struct rx_queue *base, struct port_counters *counters,
 	struct frame_batch *batch, unsigned int max)
 {
@@ -168,6 +201,8 @@ static unsigned int guest_receive(struct rx_queue *base, struct port_counters *c
 	unsigned int n_frames = 0;
 	int n;
 
+	if (unlikely(__atomic_load_n(&queue->announce, __ATOMIC_ACQUIRE)))
+		return announcement_make(queue, batch);
 	n = vring_device_peek(&queue->ring->device, &batch->burst, VRING_READABLE, max);
 	if (n <= 0)
 		return 0;

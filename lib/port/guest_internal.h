@@ -12,6 +12,9 @@ struct guest_rx_queue {
 	struct vu_ring *ring; /* the guest's transmit ring */
 	uint16_t header_len;  /* bytes of virtio-net header: 12, or 10 for a legacy driver without MRG_RXBUF */
 	uint8_t offloads;     /* FRAME_NEEDS_* the guest negotiated to send */
+	/* SEND_RARP: set by the control thread, cleared by the worker that has sent the announcement. */
+	bool announce;
+	uint8_t announce_mac[6];
 };
 
 struct guest_tx_queue {
@@ -20,6 +23,9 @@ struct guest_tx_queue {
 	uint16_t header_len;
 	bool checks_csum; /* GUEST_CSUM: may be told DATA_VALID */
 };
+
+/* Has the queue's worker broadcast a RARP for `mac` as if the guest had sent it. Control thread. */
+void guest_rx_queue_announce(struct guest_rx_queue *queue, const uint8_t mac[6]);
 
 /* Sets the datapath functions. */
 void guest_rx_queue_init(struct guest_rx_queue *queue);

@@ -2,11 +2,13 @@
 /*
  * Frames in and out of an ethdev.
  *
- * Received mbufs wait in `held` until they are released, so that a lossless cross-connect can leave frames behind: an
- * ethdev cannot take back what it gave. Frames are made anew from the held mbufs at each receive.
+ * Received mbufs wait in `held` until they are released, so that a lossless cross-connect can leave
+ * frames behind: an ethdev cannot take back what it gave. Frames are made anew from the held mbufs
+ * at each receive.
  *
- * A frame that lies unchanged in an mbuf is sent by reference, so one mbuf may be in the transmit rings of several
- * devices at once; no device may use MBUF_FAST_FREE, which ignores reference counts.
+ * A frame that lies unchanged in an mbuf is sent by reference, so one mbuf may be in the transmit
+ * rings of several devices at once; no device may use MBUF_FAST_FREE, which ignores reference
+ * counts.
  */
 #include <netinet/in.h>
 #include <string.h>
@@ -22,7 +24,10 @@
 #define TCP_CSUM_OFFSET 16
 #define UDP_CSUM_OFFSET 6
 
-/* Takes one mbuf that came from the device: makes it a frame as it was on the wire. N_DROP_REASONS: it is good. */
+/*
+ * Takes one mbuf that came from the device: makes it a frame as it was on the wire. N_DROP_REASONS:
+ * it is good.
+ */
 static unsigned int inspect_arrival(struct rte_mbuf *mbuf)
 {
 	struct rte_ether_hdr *ether;
@@ -30,7 +35,7 @@ static unsigned int inspect_arrival(struct rte_mbuf *mbuf)
 	/* Some drivers (af_packet) cannot leave the tag in the frame; it is put back. */
 	if (unlikely(mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) && rte_vlan_insert(&mbuf) != 0)
 		return DROP_TOO_SHORT;
-	/* What the sender of a ring-connected device wanted of a NIC is not wanted of the next one. */
+	/* What whoever filled a ring device wanted of its NIC is not wanted of the next one. */
 	mbuf->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK;
 	if (unlikely(mbuf->data_len < FRAME_LEN_MIN))
 		return DROP_TOO_SHORT;
@@ -46,8 +51,8 @@ static unsigned int inspect_arrival(struct rte_mbuf *mbuf)
 static void hold_arrivals(struct nic_rx *nic, struct port_counters *counters)
 {
 	struct rte_mbuf *arrived[FRAME_BURST];
-	uint16_t n = rte_eth_rx_burst(nic->eth_port, nic->rx.index, arrived,
-		FRAME_BURST - nic->n_held);
+	uint16_t n =
+		rte_eth_rx_burst(nic->eth_port, nic->rx.index, arrived, FRAME_BURST - nic->n_held);
 
 	for (uint16_t i = 0; i < n; i++) {
 		unsigned int reason = inspect_arrival(arrived[i]);
@@ -67,7 +72,7 @@ static void hold_arrivals(struct nic_rx *nic, struct port_counters *counters)
 static bool checksum_is_good(const struct rte_mbuf *mbuf)
 {
 	return (mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD &&
-		(mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) != RTE_MBUF_F_RX_IP_CKSUM_BAD;
+	       (mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) != RTE_MBUF_F_RX_IP_CKSUM_BAD;
 }
 
 unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
@@ -94,8 +99,8 @@ unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
 	return n;
 }
 
-void nic_release(struct rx_queue *queue, struct port_counters *counters,
-	struct frame_batch *batch, unsigned int n)
+void nic_release(struct rx_queue *queue, struct port_counters *counters, struct frame_batch *batch,
+	unsigned int n)
 {
 	struct nic_rx *nic = (struct nic_rx *)queue;
 
@@ -134,8 +139,8 @@ static bool prepare_tso(const struct virtio_net_hdr *words, const struct frame_l
 }
 
 /* The flag of the sum the device is to complete, 0 if it is not one that devices know. */
-static uint64_t device_checksum_flag(const struct virtio_net_hdr *words,
-	const struct frame_layers *layers)
+static uint64_t device_checksum_flag(
+	const struct virtio_net_hdr *words, const struct frame_layers *layers)
 {
 	if (layers->l4_len == 0 || layers->routed ||
 		words->csum_start != layers->l2_len + layers->l3_len)
@@ -147,7 +152,8 @@ static uint64_t device_checksum_flag(const struct virtio_net_hdr *words,
 	return 0;
 }
 
-bool nic_prepare_offload(const struct nic_tx *queue, const struct frame *frame, struct rte_mbuf *mbuf)
+bool nic_prepare_offload(
+	const struct nic_tx *queue, const struct frame *frame, struct rte_mbuf *mbuf)
 {
 	const struct virtio_net_hdr *words = &frame->offload;
 	struct frame_layers layers;
@@ -219,7 +225,7 @@ static struct rte_mbuf *copy_frame(struct nic_tx *queue, const struct frame *fra
 static bool goes_by_reference(const struct nic_tx *queue, const struct frame *frame)
 {
 	return frame->mbuf != NULL && frame->needs == 0 && frame->len >= NIC_FRAME_LEN_MIN &&
-		(frame->mbuf->nb_segs == 1 || queue->multi_segs);
+	       (frame->mbuf->nb_segs == 1 || queue->multi_segs);
 }
 
 /* Up to FRAME_BURST frames on their way into one rte_eth_tx_burst(). */
@@ -231,7 +237,10 @@ struct departure {
 	bool offloads;               /* some mbuf asks something of the device */
 };
 
-/* Makes mbufs of the frames. Returns how many frames were looked at: fewer than n when the pool is empty. */
+/*
+ * Makes mbufs of the frames. Returns how many frames were looked at: fewer than n when the pool is
+ * empty.
+ */
 static unsigned int load(struct nic_tx *queue, struct departure *departure,
 	struct frame *const *frames, unsigned int n)
 {
@@ -276,8 +285,8 @@ static void prepare(struct nic_tx *queue, struct departure *departure)
 	unsigned int done = 0;
 
 	while (done < departure->n) {
-		done += rte_eth_tx_prepare(queue->eth_port, queue->tx.index, departure->mbufs + done,
-			departure->n - done);
+		done += rte_eth_tx_prepare(queue->eth_port, queue->tx.index,
+			departure->mbufs + done, departure->n - done);
 		if (done == departure->n)
 			break;
 		departure->reason[departure->of[done]] = DROP_OFFLOAD_FAILED;
@@ -304,7 +313,10 @@ static unsigned int send_burst(struct nic_tx *queue, struct port_counters *count
 		queue->tx.full_reason = DROP_NIC_QUEUE_FULL;
 		rte_pktmbuf_free_bulk(departure.mbufs + n_sent, departure.n - n_sent);
 	}
-	/* Frames behind the last one dealt with are the caller's again, whatever was found out about them. */
+	/*
+	 * Frames behind the last one dealt with are the caller's again, whatever was found out
+	 * about them.
+	 */
 	for (unsigned int i = 0; i < n_dealt; i++) {
 		if (departure.reason[i] != N_DROP_REASONS) {
 			counters->drops[departure.reason[i]]++;

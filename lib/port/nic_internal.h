@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the control half and the datapath half of a NIC port share. The control half fills all of it before any worker
- * sees a queue and touches nothing of it while one does.
+ * What the control half and the datapath half of a NIC port share. The control half fills all of it
+ * before any worker sees a queue and touches nothing of it while one does.
  */
 #ifndef PORT_NIC_INTERNAL_H
 #define PORT_NIC_INTERNAL_H
@@ -11,15 +11,18 @@
 
 #include <port/port.h>
 
-/* Mbufs of one received frame; the longest frame in the smallest buffers that drivers fill (2 KiB) and some. */
+/*
+ * Mbufs of one received frame; the longest frame in the smallest buffers that drivers fill (2 KiB)
+ * and some.
+ */
 #define NIC_CHAIN_MAX 64
 
 /* Shortest frame that may go on a wire, without its checksum (IEEE 802.3 3.2.8). */
 #define NIC_FRAME_LEN_MIN 60
 
 /*
- * Segment sizes every TSO engine takes (the narrowest known: i40e, 256..9674); a frame cut otherwise is one that
- * hardware would hang on.
+ * Segment sizes every TSO engine takes (the narrowest known: i40e, 256..9674); a frame cut
+ * otherwise is one that hardware would hang on.
  */
 #define NIC_TSO_SIZE_MIN 256
 #define NIC_TSO_SIZE_MAX 9668
@@ -27,7 +30,7 @@
 struct nic_rx {
 	struct rx_queue rx;
 	uint16_t eth_port;
-	bool checksum_verified; /* the device was asked to check sums, so its flags mean something */
+	bool checksum_verified; /* the device was asked to check sums: its flags mean something */
 	uint16_t n_held;
 	struct rte_mbuf *held[FRAME_BURST]; /* received and not released, oldest first */
 } __attribute__((aligned(64)));
@@ -46,8 +49,8 @@ struct nic_tx {
 
 unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
 	struct frame_batch *batch, unsigned int max);
-void nic_release(struct rx_queue *queue, struct port_counters *counters,
-	struct frame_batch *batch, unsigned int n);
+void nic_release(struct rx_queue *queue, struct port_counters *counters, struct frame_batch *batch,
+	unsigned int n);
 void nic_rx_notify(struct rx_queue *queue);
 
 unsigned int nic_send(struct tx_queue *queue, struct port_counters *counters,
@@ -55,9 +58,11 @@ unsigned int nic_send(struct tx_queue *queue, struct port_counters *counters,
 void nic_tx_notify(struct tx_queue *queue);
 
 /*
- * Makes a copy of `frame` ready for a device with the queue's abilities: flags and lengths for the device, or the sum
- * completed here. false: the words do not fit the headers, the device must not see it.
+ * Makes a copy of `frame` ready for a device with the queue's abilities: flags and lengths for the
+ * device, or the sum completed here. false: the words do not fit the headers, the device must not
+ * see it.
  */
-bool nic_prepare_offload(const struct nic_tx *queue, const struct frame *frame, struct rte_mbuf *mbuf);
+bool nic_prepare_offload(
+	const struct nic_tx *queue, const struct frame *frame, struct rte_mbuf *mbuf);
 
 #endif

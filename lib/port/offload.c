@@ -2,16 +2,17 @@
 /*
  * Theory of operation
  *
- * A frame is copied out of guest memory once, straight into the mbufs it leaves in: whole for a checksum, cut by
- * gso_size for segmentation. Sums are taken over that copy, never over guest memory, which may change between summing
- * and sending.
+ * A frame is copied out of guest memory once, straight into the mbufs it leaves in: whole for a
+ * checksum, cut by gso_size for segmentation. Sums are taken over that copy, never over guest
+ * memory, which may change between summing and sending.
  *
- * rte_gso is not used: it cuts TCP over IPv4 but not over IPv6, copies twice when the source is not an mbuf (once
- * into the mbuf to cut, once per header), leaves all checksums to the caller and makes every segment a chain of a
- * direct and an indirect mbuf. One loop over both IP versions does it in one copy, single-mbuf segments mostly.
+ * rte_gso is not used: it cuts TCP over IPv4 but not over IPv6, copies twice when the source is not
+ * an mbuf (once into the mbuf to cut, once per header), leaves all checksums to the caller and
+ * makes every segment a chain of a direct and an indirect mbuf. One loop over both IP versions does
+ * it in one copy, single-mbuf segments mostly.
  *
- * rte_raw_cksum_mbuf() is not used either: in 22.11 it loses carries when a piece begins at an odd offset, which a
- * guest brings about with an odd csum_start.
+ * rte_raw_cksum_mbuf() is not used either: in 22.11 it loses carries when a piece begins at an odd
+ * offset, which a guest brings about with an odd csum_start.
  */
 #include <netinet/in.h>
 #include <stdio.h>
@@ -26,20 +27,21 @@
 
 #include "frame_layers.h"
 
-/* Smallest data room of a pool's mbufs; keeps the chain of the longest frame within MBUF_CHAIN_MAX. */
+/* Smallest room of a pool's mbufs; keeps the longest frame's chain within MBUF_CHAIN_MAX. */
 #define MBUF_ROOM_MIN  1024
 #define MBUF_CHAIN_MAX (FRAME_LEN_MAX / MBUF_ROOM_MIN + 1)
 
 /* Segments repeat the headers, so all of them together take this many mbufs at most. */
-#define SEGMENT_MBUFS_MAX                                                                         \
-	(OFFLOAD_SEGMENTS_MAX + (FRAME_LEN_MAX + OFFLOAD_SEGMENTS_MAX * FRAME_HEAD_MAX) / MBUF_ROOM_MIN)
+#define SEGMENT_MBUFS_MAX                                                                          \
+	(OFFLOAD_SEGMENTS_MAX +                                                                    \
+		(FRAME_LEN_MAX + OFFLOAD_SEGMENTS_MAX * FRAME_HEAD_MAX) / MBUF_ROOM_MIN)
 
 #define TCP_CSUM_OFFSET 16
 #define UDP_CSUM_OFFSET 6
 
-#define TCP_FLAG_FIN 0x01
-#define TCP_FLAG_PSH 0x08
-#define TCP_FLAG_CWR 0x80
+#define TCP_FLAG_FIN    0x01
+#define TCP_FLAG_PSH    0x08
+#define TCP_FLAG_CWR    0x80
 
 struct offload {
 	struct rte_mempool *pool;
@@ -55,7 +57,8 @@ static uint16_t pool_room(struct rte_mempool *pool)
 	return rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM;
 }
 
-struct offload *offload_create(struct rte_mempool *pool, int numa_node, char *error, size_t error_size)
+struct offload *offload_create(
+	struct rte_mempool *pool, int numa_node, char *error, size_t error_size)
 {
 	struct offload *offload;
 
@@ -85,7 +88,10 @@ void offload_destroy(struct offload *offload)
 	rte_free(offload);
 }
 
-/* The words of a GSO frame against its headers, which have to be what the type says, whole and in the head. */
+/*
+ * The words of a GSO frame against its headers, which have to be what the type says, whole and in
+ * the head.
+ */
 static bool validate_gso(struct frame *frame, uint8_t negotiated)
 {
 	struct virtio_net_hdr *words = &frame->offload;
@@ -131,7 +137,10 @@ bool offload_validate(struct frame *frame, uint8_t negotiated)
 
 		if (!(negotiated & FRAME_NEEDS_CSUM) || field + sizeof(uint16_t) > frame->len)
 			return false;
-		/* A frame may pass 64 KiB by its Ethernet header; after a pushed tag the words must still fit. */
+		/*
+		 * A frame may pass 64 KiB by its Ethernet header; after a pushed tag the words must
+		 * still fit.
+		 */
 		if (field + FRAME_TAG_LEN > UINT16_MAX)
 			return false;
 		frame->needs = FRAME_NEEDS_CSUM;
@@ -220,7 +229,10 @@ struct rte_mbuf *offload_copy_to_mbuf(const struct frame *frame, struct rte_memp
 	return mbuf;
 }
 
-/* Ones' complement sum, not inverted, of the chain's bytes from `start` to its end, in memory order. */
+/*
+ * Ones' complement sum, not inverted, of the chain's bytes from `start` to its end, in memory
+ * order.
+ */
 static uint16_t chain_sum(const struct rte_mbuf *mbuf, uint32_t start)
 {
 	uint32_t sum = 0;
@@ -283,7 +295,7 @@ struct cut {
 /* Not inverted sum of the TCP pseudo-header (RFC 9293 3.1, RFC 8200 8.1), in memory order. */
 static uint16_t pseudo_header_sum(const uint8_t *ip, uint8_t ip_version, uint32_t tcp_len)
 {
-	uint8_t pseudo[2 * 16 + 8] = { 0 };
+	uint8_t pseudo[2 * 16 + 8] = {0};
 	size_t addresses_len = ip_version == 4 ? 2 * 4 : 2 * 16;
 
 	memcpy(pseudo, ip + (ip_version == 4 ? 12 : 8), addresses_len);
@@ -292,9 +304,10 @@ static uint16_t pseudo_header_sum(const uint8_t *ip, uint8_t ip_version, uint32_
 	return rte_raw_cksum(pseudo, addresses_len + 8);
 }
 
-/* Makes the copied headers those of segment `i` with payload_len bytes, all but the TCP checksum. */
-static void segment_edit_headers(const struct cut *cut, unsigned int i, uint32_t payload_len,
-	uint8_t *head)
+/* Makes the copied headers those of segment `i` with payload_len bytes, all but the TCP checksum.
+ */
+static void segment_edit_headers(
+	const struct cut *cut, unsigned int i, uint32_t payload_len, uint8_t *head)
 {
 	uint8_t *ip = head + cut->ip;
 	uint8_t *tcp = head + cut->tcp;

@@ -113,8 +113,8 @@ static int walk_table(struct vring_device *ring, struct private_desc desc, uint6
 	}
 }
 
-int chain_walk(struct vring_device *ring, struct private_desc first,
-	const struct private_desc *second, uint64_t wanted, struct chain *chain)
+int chain_walk(struct vring_device *ring, struct private_desc first, uint64_t wanted,
+	struct chain *chain)
 {
 	struct private_desc desc = first;
 
@@ -134,10 +134,6 @@ int chain_walk(struct vring_device *ring, struct private_desc first,
 			return VRING_FAULT_NEXT;
 		if (chain->n_descs == ring->size)
 			return VRING_FAULT_CHAIN;
-		if (second != NULL)
-			desc = *second;
-		else
-			desc = desc_load(&ring->desc[next]);
-		second = NULL;
+		desc = desc_load(&ring->desc[next]);
 	}
 }

@@ -23,11 +23,11 @@ struct chain {
 };
 
 /*
- * Walks the chain that starts with `first`, which was read already, and with it `*second` if that is not NULL: no
- * descriptor is read twice. `wanted` is DESC_WRITE or 0. Returns an enum vring_fault or CHAIN_NO_ROOM; the counts of
- * `chain` are valid in any case, so that the work done can be charged.
+ * Walks the chain that starts with `first`, which was read already; every other descriptor is read here, once. `wanted`
+ * is DESC_WRITE or 0. Returns an enum vring_fault or CHAIN_NO_ROOM; the counts of `chain` are valid in any case, so that
+ * the work done can be charged.
  */
-int chain_walk(struct vring_device *ring, struct private_desc first,
-	const struct private_desc *second, uint64_t wanted, struct chain *chain);
+int chain_walk(struct vring_device *ring, struct private_desc first, uint64_t wanted,
+	struct chain *chain);
 
 #endif

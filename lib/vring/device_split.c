@@ -2,9 +2,9 @@
 /*
  * The split ring, device side (virtio 2.7).
  *
- * Parsing has two stages over the whole burst, so that one cache miss serves several buffers: first all heads are read,
- * checked and their descriptors prefetched; then the descriptors are read, each once, checked and translated. Chains of
- * one or two descriptors in the region used last are done in the loop itself, all others by chain_walk().
+ * Parsing has two stages over the whole burst, so that one cache miss serves several buffers: first all heads are read
+ * and checked; then the descriptors are prefetched, read, checked and translated. Chains of one or two descriptors in the
+ * region used last are done in the loop itself, all others by chain_walk().
  *
  * Fences (the partner has the same letter; a guest's driver has its own equivalents):
  *   A  full: used index (publish) before the driver's wish for calls (needs_call)      partner: driver.c, set_call
@@ -13,10 +13,14 @@
  *   D  release of the used index: used entries and buffer bytes are written before it  partner: driver.c, collect
  */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "chain.h"
 #include "device_split.h"
+
+/* Buffers between the one that is parsed and the one whose descriptor is fetched. */
+#define PREFETCH_AHEAD 8
 
 #define N_PIECES (sizeof(((struct vring_burst *)0)->pieces) / sizeof(struct vring_piece))
 
@@ -90,12 +94,31 @@ static bool begin(struct vring_device *ring, struct vring_burst *burst, struct p
 	return true;
 }
 
+static inline __attribute__((always_inline)) void buffer_set(struct vring_buffer *buffer,
+	struct vring_piece *pieces, unsigned int n_pieces, uint32_t len, uint16_t head,
+	uint8_t fault)
+{
+	/* As two words: the fields one by one cost more than all the rest of the fast path writes. */
+	const uint64_t lens = len;
+	const uint64_t rest = head | (uint64_t)n_pieces << 16 | 1ULL << 32 | (uint64_t)fault << 48;
+
+	buffer->pieces = pieces;
+	memcpy((uint8_t *)buffer + offsetof(struct vring_buffer, len), &lens, sizeof(lens));
+	memcpy((uint8_t *)buffer + offsetof(struct vring_buffer, id), &rest, sizeof(rest));
+}
+
+_Static_assert(offsetof(struct vring_buffer, used_len) == offsetof(struct vring_buffer, len) + 4 &&
+		offsetof(struct vring_buffer, n_pieces) == offsetof(struct vring_buffer, id) + 2 &&
+		offsetof(struct vring_buffer, n_descs) == offsetof(struct vring_buffer, id) + 4 &&
+		offsetof(struct vring_buffer, fault) == offsetof(struct vring_buffer, id) + 6 &&
+		sizeof(struct vring_buffer) == offsetof(struct vring_buffer, id) + 8,
+	"the two words of buffer_set()");
+
 /* Parses buffer `at` by walking its chain. Returns false if it has no room in this burst. */
 static __attribute__((noinline)) bool parse_chain(struct vring_device *ring,
 	struct vring_burst *burst, struct progress *progress, unsigned int at, uint16_t head,
-	struct private_desc first, const struct private_desc *second, uint64_t wanted)
+	struct private_desc first, uint64_t wanted)
 {
-	struct vring_buffer *buffer = &burst->buffers[at];
 	struct chain chain = {.pieces = &burst->pieces[burst->n_pieces]};
 	uint32_t min_len = wanted == DESC_WRITE ? ring->writable_min_len : 1;
 	unsigned int room, spent;
@@ -104,7 +127,7 @@ static __attribute__((noinline)) bool parse_chain(struct vring_device *ring,
 	/* Two pieces are kept for each buffer that may follow, so that the fast path need not count. */
 	room = N_PIECES - burst->n_pieces - progress->n_wasted - 2 * (VRING_BURST_MAX - 1 - at);
 	chain.max = room < VRING_CHAIN_MAX ? room : VRING_CHAIN_MAX;
-	fault = chain_walk(ring, first, second, wanted, &chain);
+	fault = chain_walk(ring, first, wanted, &chain);
 	if (fault == CHAIN_NO_ROOM) {
 		progress->no_room = true;
 		return false;
@@ -116,47 +139,58 @@ static __attribute__((noinline)) bool parse_chain(struct vring_device *ring,
 		chain.n_pieces = 0;
 		chain.len = 0;
 	}
-	*buffer = (struct vring_buffer){
-		.pieces = chain.pieces,
-		.len = (uint32_t)chain.len,
-		.id = head,
-		.n_pieces = (uint16_t)chain.n_pieces,
-		.n_descs = 1,
-		.fault = (uint8_t)fault,
-	};
+	buffer_set(&burst->buffers[at], chain.pieces, chain.n_pieces, (uint32_t)chain.len, head,
+		(uint8_t)fault);
 	burst->n_pieces += chain.n_pieces;
 	progress->n_wasted += spent - chain.n_pieces;
 	progress->n_slots += chain.n_slots;
 	return true;
 }
 
-/* The heads of buffers [from, to), read once. Returns how far they are good. */
+/*
+ * Reads the heads of buffers [from, to), each once, into heads[from] and on; behind them lie PREFETCH_AHEAD more that
+ * are good for prefetching only. Returns how far the heads are good.
+ */
 static inline __attribute__((always_inline)) unsigned int load_heads(
 	const struct vring_device *ring, uint16_t *heads, unsigned int from, unsigned int to)
 {
 	const uint16_t *entries = ring->avail->ring;
-	const struct vring_desc *desc = ring->desc;
-	unsigned int mask = ring->mask;
-	unsigned int idx = ring->last_avail_idx;
+	unsigned int slot = (ring->last_avail_idx + from) & ring->mask;
+	unsigned int n_until_wrap = ring->size - slot;
+	unsigned int n = to - from;
+	unsigned int all = 0;
 
-	for (unsigned int i = from; i < to; i++) {
-		uint16_t head = __atomic_load_n(&entries[(idx + i) & mask], __ATOMIC_RELAXED);
-
-		if (__builtin_expect(head > mask, 0))
-			return i;
-		heads[i] = head;
-		__builtin_prefetch(&desc[head]);
+	if (n <= n_until_wrap) {
+		shared_copy_u16(&heads[from], &entries[slot], n);
+	} else {
+		shared_copy_u16(&heads[from], &entries[slot], n_until_wrap);
+		shared_copy_u16(&heads[from + n_until_wrap], entries, n - n_until_wrap);
 	}
-	return to;
+	memset(&heads[to], 0, PREFETCH_AHEAD * sizeof(heads[0]));
+	/* The size is a power of two: a head is outside if and only if it has a bit that the mask has not. */
+	for (unsigned int i = from; i < to; i++)
+		all |= heads[i];
+	if (__builtin_expect(all <= ring->mask, 1))
+		return to;
+	while (heads[from] <= ring->mask)
+		from++;
+	return from;
 }
 
 /* Whether [addr, addr + len) lies in the cached region. len > 0. */
-static inline bool cache_holds(const struct gmem_cache *cache, uint64_t addr, uint32_t len)
+static inline __attribute__((always_inline)) bool cache_holds(
+	const struct gmem_cache *cache, uint64_t addr, uint64_t len)
 {
 	return len <= cache->size && addr - cache->gpa <= cache->size - len;
 }
 
-/* Parses on up to buffer `target` (at most n_available). Stops before a chain that has no room, or a head that is none. */
+/*
+ * Parses on up to buffer `target` (at most n_available). Stops before a chain that has no room, or a head that is none.
+ *
+ * Three shapes are done here: one descriptor, two, and a table of two in sequence, all in the cached region. Everything
+ * else is walked. What was read of such a chain, but for its first descriptor, is thrown away then and the walk reads
+ * for itself: decision and use always rest on the same copy.
+ */
 static inline __attribute__((always_inline)) void parse(struct vring_device *ring,
 	struct vring_burst *burst, struct progress *progress, enum vring_direction direction,
 	unsigned int target)
@@ -165,71 +199,72 @@ static inline __attribute__((always_inline)) void parse(struct vring_device *rin
 	const uint64_t shape = DESC_NEXT | DESC_WRITE | DESC_INDIRECT;
 	const uint32_t min_len = direction == VRING_WRITABLE ? ring->writable_min_len : 1;
 	const struct vring_desc *table = ring->desc;
-	const unsigned int mask = ring->mask;
 	/* Copies, for the compiler cannot know that the burst does not overlap the ring. */
 	struct gmem_cache cache = ring->cache;
 	struct vring_piece *piece = &burst->pieces[burst->n_pieces];
 	unsigned int n_slots = 0;
-	uint16_t heads[VRING_BURST_MAX];
+	uint16_t heads[VRING_BURST_MAX + PREFETCH_AHEAD];
 	unsigned int i = progress->n_parsed;
 	unsigned int n_good = load_heads(ring, heads, i, target);
 
 	progress->bad_head = n_good < target;
 	for (; i < n_good; i++) {
-		struct vring_buffer *buffer = &burst->buffers[i];
 		struct private_desc first = desc_load(&table[heads[i]]);
-		struct private_desc second;
-		const struct private_desc *second_read = NULL;
+		uint64_t flags = first.word & shape;
 		uint32_t len = desc_len(first.word);
 
-		if (__builtin_expect((first.word & shape) == wanted, 1)) {
+		__builtin_prefetch(&table[heads[i + PREFETCH_AHEAD]]);
+		if (__builtin_expect(flags == wanted, 1)) {
 			if (__builtin_expect(len >= min_len && cache_holds(&cache, first.addr, len), 1)) {
 				piece->hva = cache.hva + (first.addr - cache.gpa);
 				piece->len = len;
 				__builtin_prefetch(piece->hva);
-				*buffer = (struct vring_buffer){
-					.pieces = piece,
-					.len = len,
-					.id = heads[i],
-					.n_pieces = 1,
-					.n_descs = 1,
-				};
+				buffer_set(&burst->buffers[i], piece, 1, len, heads[i], VRING_OK);
 				piece++;
 				n_slots++;
 				continue;
 			}
-		} else if ((first.word & shape) == (wanted | DESC_NEXT) &&
-			desc_next(first.word) <= mask) {
-			uint32_t len2;
+		} else {
+			struct private_desc one = first;
+			struct private_desc two = {0};
+			bool is_pair = false;
 			uint64_t sum;
 
-			second = desc_load(&table[desc_next(first.word)]);
-			second_read = &second;
-			len2 = desc_len(second.word);
-			sum = (uint64_t)len + len2;
-			if ((second.word & shape) == wanted && len > 0 && len2 > 0 &&
+			if (flags == (wanted | DESC_NEXT)) {
+				is_pair = desc_next(first.word) <= ring->mask;
+				if (is_pair)
+					two = desc_load(&table[desc_next(first.word)]);
+			} else if ((flags & ~DESC_WRITE) == DESC_INDIRECT && len == 2 * sizeof(one) &&
+				ring->indirect && ring->size >= 2 && first.addr % 8 == cache.gpa % 8 &&
+				(uintptr_t)cache.hva % 8 == 0 &&
+				cache_holds(&cache, first.addr, 2 * sizeof(one))) {
+				const struct private_desc *entries = (const struct private_desc *)
+					(cache.hva + (first.addr - cache.gpa));
+
+				one = desc_load(&entries[0]);
+				two = desc_load(&entries[1]);
+				is_pair = (one.word & shape) == (wanted | DESC_NEXT) &&
+					desc_next(one.word) == 1;
+			}
+			sum = (uint64_t)desc_len(one.word) + desc_len(two.word);
+			if (__builtin_expect(is_pair && (two.word & shape) == wanted &&
+				desc_len(one.word) > 0 && desc_len(two.word) > 0 &&
 				sum >= min_len && sum <= UINT32_MAX &&
-				cache_holds(&cache, first.addr, len) &&
-				cache_holds(&cache, second.addr, len2)) {
-				piece[0].hva = cache.hva + (first.addr - cache.gpa);
-				piece[0].len = len;
-				piece[1].hva = cache.hva + (second.addr - cache.gpa);
-				piece[1].len = len2;
+				cache_holds(&cache, one.addr, desc_len(one.word)) &&
+				cache_holds(&cache, two.addr, desc_len(two.word)), 1)) {
+				piece[0].hva = cache.hva + (one.addr - cache.gpa);
+				piece[0].len = desc_len(one.word);
+				piece[1].hva = cache.hva + (two.addr - cache.gpa);
+				piece[1].len = desc_len(two.word);
 				__builtin_prefetch(piece[1].hva);
-				*buffer = (struct vring_buffer){
-					.pieces = piece,
-					.len = (uint32_t)sum,
-					.id = heads[i],
-					.n_pieces = 2,
-					.n_descs = 1,
-				};
+				buffer_set(&burst->buffers[i], piece, 2, (uint32_t)sum, heads[i], VRING_OK);
 				piece += 2;
-				n_slots += 2;
+				n_slots += flags & DESC_NEXT ? 2 : 1;
 				continue;
 			}
 		}
 		burst->n_pieces = (unsigned int)(piece - burst->pieces);
-		if (!parse_chain(ring, burst, progress, i, heads[i], first, second_read, wanted))
+		if (!parse_chain(ring, burst, progress, i, heads[i], first, wanted))
 			break;
 		piece = &burst->pieces[burst->n_pieces];
 		cache = ring->cache;
@@ -301,6 +336,12 @@ int device_split_reserve(struct vring_device *ring, struct vring_burst *burst,
 		while (len < lengths[frame]) {
 			const struct vring_buffer *buffer = &burst->buffers[at];
 
+			/* The common case, and enough of a test for it: a refused buffer has no bytes. */
+			if (len == 0 && at < progress.n_parsed && buffer->len >= lengths[frame]) {
+				at++;
+				len = buffer->len;
+				break;
+			}
 			if (at == progress.n_parsed &&
 				!parse_more(ring, burst, &progress, at, n_frames - frame))
 				break;

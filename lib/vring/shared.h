@@ -11,6 +11,14 @@
 
 #include <vring/layout.h>
 
+#if defined(__SANITIZE_THREAD__)
+#define SHARED_LOADS_MUST_BE_ATOMIC 1
+#elif defined(__has_feature)
+#define SHARED_LOADS_MUST_BE_ATOMIC __has_feature(thread_sanitizer)
+#else
+#define SHARED_LOADS_MUST_BE_ATOMIC 0
+#endif
+
 /* virtio 1 is little-endian throughout and nothing here swaps. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "big-endian machines are not supported");
 
@@ -59,6 +67,21 @@ static inline struct private_desc desc_load_unaligned(const void *desc)
 	/* What was copied is what is used: the compiler must not go back to the source. */
 	__asm__ volatile("" : "+m"(copy) : : "memory");
 	return copy;
+}
+
+/*
+ * n words of a ring, each once. Faster as one copy; where ThreadSanitizer looks on, as what it is. Either way the values
+ * are checked after they have become private.
+ */
+static inline void shared_copy_u16(uint16_t *to, const uint16_t *from, unsigned int n)
+{
+#if SHARED_LOADS_MUST_BE_ATOMIC
+	for (unsigned int i = 0; i < n; i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+#else
+	memcpy(to, from, n * sizeof(*to));
+	__asm__ volatile("" : : : "memory");
+#endif
 }
 
 /* The fence between a store of ours and a load of what the other side stores: needs more than acquire and release. */

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from . import machine
-from .process import BenchError, Process
+from .process import BenchError, Process, wait_until
 
 # A polling thread that waited longer than this share of the window for its CPU was disturbed.
 WAIT_SHARE_MAX = 0.01
@@ -15,6 +15,8 @@ BLUR_SHARE_MAX = 0.02
 PROBE_FACTOR_MAX = 1.3
 # Real-time windows in a row would make the kernel step in; others want the CPUs, too.
 PAUSE_S = 0.15
+# To connect, negotiate and learn where the peer is.
+TRAFFIC_TIMEOUT_S = 15
 
 
 def _reading(source):
@@ -79,9 +81,17 @@ def disturbances(result, best_probe):
     return found
 
 
+def wait_for_traffic(context, backend):
+    """Until frames move, and then a little longer."""
+    before = backend.packets_standing()
+    wait_until(lambda: backend.packets_standing() > before, TRAFFIC_TIMEOUT_S,
+               f'{backend.name}: first packets (logs are in {context.directory})')
+    time.sleep(context.settle_s)
+
+
 def rate(context, backend, generator):
     """The first undisturbed window of some, or the one with least waiting."""
-    time.sleep(context.settle_s)
+    wait_for_traffic(context, backend)
     tried = []
     for _ in range(context.attempts):
         result = _window(context, backend, generator)
@@ -100,6 +110,7 @@ def rate(context, backend, generator):
 def instructions(context, backend, n_instructions, addresses=False):
     """Instructions per packet of the worker by function, exact: both ends at the same place of its
     loop, the packet counters read while it stands there."""
+    wait_for_traffic(context, backend)
     argv = [context.program('tests/bench/step_count'), '--json', '--sync',
             '--tid', str(backend.worker_tid()), '--instructions', str(n_instructions),
             '--timeout', str(context.step_timeout_s)]

@@ -18,7 +18,8 @@ class RingbenchGenerator:
     def __init__(self, context, sockets, topology, size):
         argv = [context.program('app/ringbench/ringbench'), '--json', '--topology', topology,
                 '--size', str(size), '--ring', str(context.ring), '--window', str(context.in_flight),
-                '--duration', str(DURATION_S)]
+                '--duration', str(DURATION_S),
+                '--cpu', str(context.generator_cpu)]
         for path in sockets:
             argv += ['--socket', path]
         self.process = Process(argv, context.generator_cpu, context.log_path('generator'),
@@ -38,8 +39,8 @@ class RingbenchGenerator:
         """ringbench tells its own cost once, at its end."""
         return None
 
-    def end(self):
-        """Its report."""
+    def result(self):
+        """Ends it; {cycles per frame, ...} and whether every check held."""
         self.process.popen.send_signal(signal.SIGINT)
         try:
             report = json.loads(self.process.popen.communicate(timeout=10)[0])
@@ -47,5 +48,10 @@ class RingbenchGenerator:
             raise BenchError(f'ringbench: no report after SIGINT; the end of its log '
                              f'{self.process.log_path}:\n{self.process.log_tail()}') from err
         finally:
-            self.process.end()
-        return report
+            self.end()
+        return {'cycles_per_packet': report['own']['cycles_per_frame'],
+                'frames_per_turn': report['own']['frames_per_turn'],
+                'failed': report['failed']}
+
+    def end(self):
+        self.process.end()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Ringway's daemon as back end, ringbench as load generator."""
 import json
-import subprocess
+import socket
 
 from .process import BenchError, Process, threads, wait_until
 
@@ -30,10 +30,10 @@ control: {{socket: {control}}}
 class RingwayBackend:
     """One worker on the back end's CPU, the control thread beside it."""
     name = 'ringway'
-    anchor = None
+    anchor = 'forward_notify'  # once per round that moved something
 
     def __init__(self, context, topology):
-        self.context = context
+        self.rpc = None
         self.sockets = [context.path(f'ringway{i}.sock')
                         for i in range(2 if topology == 'pair' else 1)]
         self.control = context.path('ringway.ctl')
@@ -50,15 +50,24 @@ class RingwayBackend:
         self.process.check_alive()
         return 'ready' in self.process.log_text()
 
-    def _ask(self, *command):
-        done = subprocess.run([self.context.program('app/ringwayctl/ringwayctl'), '-s',
-                               self.control, '-j', *command], capture_output=True, text=True,
-                              timeout=20, check=False)
-        if done.returncode != 0:
+    def _ask(self, method):
+        """The result of one JSON-RPC call on the control socket, kept open: a new ringwayctl each
+        time would take CPU time from the threads being measured."""
+        if self.rpc is None:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(20)
+            connection.connect(self.control)
+            self.rpc = connection.makefile('rw', encoding='utf-8', newline='\n')
+        try:
+            self.rpc.write(json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': method}) + '\n')
+            self.rpc.flush()
+            answer = json.loads(self.rpc.readline())
+        except (OSError, ValueError) as err:
             self.process.check_alive()
-            raise BenchError(f'ringwayctl {" ".join(command)}: status {done.returncode}: '
-                             f'{(done.stderr or done.stdout).strip()}')
-        return json.loads(done.stdout)
+            raise BenchError(f'ringway: {method}: no answer on {self.control}: {err}') from err
+        if 'error' in answer:
+            raise BenchError(f'ringway: {method}: {answer["error"]["message"]}')
+        return answer['result']
 
     def worker_tid(self):
         for tid, name in threads(self.pid).items():
@@ -68,9 +77,9 @@ class RingwayBackend:
 
     def read(self):
         """Counters of one moment; the difference of two readings is a window."""
-        worker = self._ask('worker', 'show')['workers'][0]
+        worker = self._ask('worker.show')['workers'][0]
         return {'packets': self.packets_standing(), 'busy_cycles': worker['busy_cycles'],
-                'bursts': worker['rounds']}
+                'bursts': 0}  # its rounds include idle ones
 
     def packets_standing(self):
         """Frames taken from guests so far, readable while the worker is held."""
@@ -79,8 +88,10 @@ class RingwayBackend:
 
     def features(self):
         """By name, of every guest port."""
-        ports = self._ask('port', 'show')['ports']
+        ports = self._ask('port.show')['ports']
         return sorted({' '.join(port['features']) for port in ports if port['type'] == 'guest'})
 
     def end(self):
+        if self.rpc is not None:
+            self.rpc.close()
         self.process.end()

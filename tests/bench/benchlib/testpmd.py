@@ -104,6 +104,9 @@ class TestpmdGenerator:
         """Packets received (and sent again) and the generator's own TSC cycles for them."""
         return self.process.counters()
 
+    def result(self):
+        """Its own TSC cycles per packet were read window by window; it checks nothing."""
+        return {}
+
     def end(self):
         self.process.end()
-        return None

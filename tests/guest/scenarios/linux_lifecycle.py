@@ -33,7 +33,8 @@ def check_talk(switch, changed, staying, what):
 	if not switch.is_reference:
 		port = switch.port(changed.name)
 		check(port["state"] == "running", f"{what}: port {changed.name} is {port['state']}: {port['last_error']}")
-		check(port["queue_pairs"] == QUEUES, f"{what}: port {changed.name} has {port['queue_pairs']} queue pairs")
+		enabled = sum(ring["started"] and ring["enabled"] for ring in port["rings"])
+		check(enabled == 2 * QUEUES, f"{what}: port {changed.name} has {enabled} rings enabled, expected {2 * QUEUES}")
 		broken = [ring["index"] for ring in port["rings"] if ring["broken"]]
 		check(not broken, f"{what}: rings {broken} of {changed.name} are broken: {port['last_error']}")
 

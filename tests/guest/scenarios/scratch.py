@@ -1,15 +1,23 @@
 """scratch"""
-import json
-from scenarios.linux_offloads import *
+import json, sys
+from scenarios import virtio_user
+from scenarios.virtio_user import *
 def run(bed):
-	switch = start_switch(bed, [guest_port(bed, "vm1"), guest_port(bed, "vm2")], {"br0": ["vm1", "vm2"]})
-	disks = {name: make_disks(bed, name) for name in MACS}
-	vm1, vm2 = (boot(bed, name, disks[name]) for name in MACS)
-	for guest in (vm1, vm2):
-		print(guest.name, guest.wait_booted())
-		guest.set_address(ADDRESSES[guest.name], mtu=1500)
-		print(sorted(guest.features()))
-	print(json.dumps(switch.ctl("port", "show"), indent=1))
-	print(vm1.run("ping -c 5 -W 1 10.77.0.2", check_status=False))
-	print(json.dumps(switch.ctl("port", "show"), indent=1))
-	print(vm1.run("cat /proc/interrupts; ip -s link; ip neigh", check_status=False))
+	role, queues, ring = "listen", 4, 256
+	ports = [guest_port(bed, port_name(role, mix, side), role=role, queues=4) for mix in MIXES for side in SIDES]
+	bridges = {f"{role}{MIXES.index(mix)}": [port_name(role, mix, side) for side in SIDES] for mix in MIXES}
+	switch = start_switch(bed, ports, bridges)
+	order = [(mix, side) for mix in MIXES for side in SIDES]
+	guest = Testpmd(bed, "label", [vdev(bed, i, role, mix, side, queues, ring) for i, (mix, side) in enumerate(order)],
+		queues=queues, ring=ring, args=["--forward-mode=mac", *peers(order)])
+	guest.wait_ready()
+	guest.command("start tx_first 7")
+	for i in range(4):
+		time.sleep(2)
+		print(guest.counters())
+	for p in switch.ctl("port", "show")["ports"]:
+		print(p["name"], p["state"], p["counters"], p["last_error"])
+		for r in p["rings"]: print("  ", r)
+	print(json.dumps(switch.ctl("worker", "show")))
+	print(json.dumps(switch.ctl("fdb", "show")))
+	guest.command("stop"); time.sleep(1); print(guest.process.text()[-6000:])

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <dirent.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -26,17 +27,27 @@ struct gmem_region_spec spec_of(int fd, uint64_t gpa, uint64_t size, uint64_t of
 	};
 }
 
-unsigned int n_mappings(void)
+static unsigned int count_lines(const char *first, const char *second)
 {
 	FILE *maps = fopen("/proc/self/maps", "r");
 	unsigned int n = 0;
-	int c;
+	char line[512];
 
 	assert_non_null(maps);
-	while ((c = fgetc(maps)) != EOF)
-		n += c == '\n';
+	while (fgets(line, sizeof(line), maps) != NULL)
+		n += strstr(line, first) != NULL || strstr(line, second) != NULL;
 	fclose(maps);
 	return n;
+}
+
+unsigned int n_mappings(void)
+{
+	return count_lines("/memfd:", "/anon_hugepage");
+}
+
+unsigned int n_all_mappings(void)
+{
+	return count_lines("", "");
 }
 
 unsigned int n_open_files(void)

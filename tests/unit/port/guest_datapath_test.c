@@ -385,6 +385,24 @@ static void a_disabled_ring_is_emptied_and_its_frames_go_nowhere(void **state)
 	assert_int_equal(counters->drops[DROP_QUEUE_DISABLED], 2);
 }
 
+static void an_announcement_goes_out_once_and_takes_no_buffer(void **state)
+{
+	uint8_t packet[256], whole[64];
+
+	transmit(packet, packet_of(packet, 100), uncut);
+	guest_rx_queue_announce(&from_guest, (const uint8_t *)"\x52\x54\0\1\2\3");
+	assert_int_equal(receive(), 1);
+	assert_int_equal(batch.frames[0].len, 60);
+	frame_copy_out(&batch.frames[0], whole);
+	assert_memory_equal(whole, "\xff\xff\xff\xff\xff\xff\x52\x54\0\1\2\3\x80\x35\0\1\x08\0\6\4\0\3"
+				   "\x52\x54\0\1\2\3\0\0\0\0\x52\x54\0\1\2\3\0\0\0\0", 42);
+	release(1);
+	assert_int_equal(transmit_completions(), 0);
+	assert_int_equal(receive(), 1);
+	assert_int_equal(batch.frames[0].len, 100);
+	release(1);
+}
+
 static void every_byte_of_the_header_is_written(void **state)
 {
 	uint8_t packet[256], got[512];
@@ -564,6 +582,7 @@ int main(void)
 		with(setup, bad_and_good_buffers_of_a_burst_come_back_in_order_and_once),
 		with(setup, frames_that_are_kept_come_again_and_are_counted_once),
 		with(setup, a_disabled_ring_is_emptied_and_its_frames_go_nowhere),
+		with(setup, an_announcement_goes_out_once_and_takes_no_buffer),
 		with(setup, every_byte_of_the_header_is_written),
 		with(setup_legacy, a_legacy_guest_gets_a_header_of_ten_bytes),
 		with(setup, data_valid_is_only_told_to_who_understands_it),

@@ -311,6 +311,113 @@ static void frames_an_empty_pool_leaves_over_are_the_callers(void **state)
 	close_nic(port);
 }
 
+/* What another process might put into a ring device: the mbuf as it is, with all its flags. */
+static void inject(struct port *port, struct rte_mbuf *mbuf)
+{
+	assert_int_equal(rte_eth_tx_burst(((struct nic_tx *)tx_of(port))->eth_port, 0, &mbuf, 1), 1);
+}
+
+static void jumbo_frame_is_spread_over_buffers_both_ways(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 9000);
+	static uint8_t got[70000];
+	struct frame *frames[1];
+
+	if (port == NULL)
+		fail_msg("%s", error);
+	assert_int_equal(port->mtu, 9000);
+	make_udp(9014);
+	assert_int_equal(send_packet(tx_of(port)), 1);
+	assert_int_equal(rx_of(port)->receive(rx_of(port), &counters, &batch, 32), 1);
+	assert_int_equal(batch.frames[0].mbuf->nb_segs, 5);
+	frames[0] = &batch.frames[0];
+	assert_int_equal(tx_of(port)->send(tx_of(port), &counters, frames, 1), 1);
+	rx_of(port)->release(rx_of(port), &counters, &batch, 1);
+	assert_int_equal(rx_of(port)->receive(rx_of(port), &counters, &batch, 32), 1);
+	assert_int_equal(batch.frames[0].len, packet.len);
+	frame_copy_out(&batch.frames[0], got);
+	assert_memory_equal(got, packet.bytes, packet.len);
+	rx_of(port)->release(rx_of(port), &counters, &batch, 1);
+	close_nic(port);
+}
+
+/* A frame of 60 bytes and a chain of n buffers. */
+static struct rte_mbuf *make_chain(unsigned int n)
+{
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pool);
+
+	assert_non_null(mbuf);
+	memset(rte_pktmbuf_append(mbuf, 60), 0, 60);
+	for (unsigned int i = 1; i < n; i++) {
+		struct rte_mbuf *more = rte_pktmbuf_alloc(pool);
+
+		assert_non_null(more);
+		*rte_pktmbuf_append(more, 1) = (char)i;
+		assert_int_equal(rte_pktmbuf_chain(mbuf, more), 0);
+	}
+	return mbuf;
+}
+
+static void long_chains_are_handed_out_as_far_as_pieces_last_and_longer_ones_dropped(void **state)
+{
+	struct port *port = open_nic("net_ring0", 1, 0);
+	unsigned int n_received = 0;
+
+	if (port == NULL)
+		fail_msg("%s", error);
+	for (unsigned int i = 0; i < 40; i++)
+		inject(port, make_chain(NIC_CHAIN_MAX));
+	inject(port, make_chain(NIC_CHAIN_MAX + 1));
+	inject(port, make_chain(2));
+	for (unsigned int round = 0; round < 10; round++) {
+		unsigned int n = rx_of(port)->receive(rx_of(port), &counters, &batch, 32);
+
+		for (unsigned int i = 0; i < n; i++, n_received++)
+			assert_int_equal(batch.frames[i].len, 59 + (n_received < 40 ? NIC_CHAIN_MAX : 2));
+		if (n > 0)
+			rx_of(port)->release(rx_of(port), &counters, &batch, n);
+	}
+	assert_int_equal(n_received, 41);
+	assert_int_equal(counters.drops[DROP_TOO_LONG], 1);
+	close_nic(port);
+}
+
+static void checksum_is_called_valid_only_if_the_device_was_asked_and_found_it_right(void **state)
+{
+	static const struct {
+		uint64_t flags;
+		bool valid;
+	} rows[] = {
+		{ 0, false },
+		{ RTE_MBUF_F_RX_L4_CKSUM_GOOD, true },
+		{ RTE_MBUF_F_RX_L4_CKSUM_BAD, false },
+		{ RTE_MBUF_F_RX_L4_CKSUM_NONE, false },
+		{ RTE_MBUF_F_RX_L4_CKSUM_GOOD | RTE_MBUF_F_RX_IP_CKSUM_GOOD, true },
+		{ RTE_MBUF_F_RX_L4_CKSUM_GOOD | RTE_MBUF_F_RX_IP_CKSUM_BAD, false },
+		{ RTE_MBUF_F_RX_IP_CKSUM_GOOD, false },
+	};
+	struct port *port = open_nic("net_ring0", 1, 0);
+
+	if (port == NULL)
+		fail_msg("%s", error);
+	for (unsigned int i = 0; i < 2 * RTE_DIM(rows); i++) {
+		bool asked = i % 2;
+		struct rte_mbuf *mbuf = make_chain(1);
+
+		((struct nic_rx *)rx_of(port))->checksum_verified = asked;
+		mbuf->ol_flags = rows[i / 2].flags | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IPV4;
+		inject(port, mbuf);
+		assert_int_equal(rx_of(port)->receive(rx_of(port), &counters, &batch, 32), 1);
+		assert_int_equal(batch.frames[0].offload.flags,
+			asked && rows[i / 2].valid ? VIRTIO_NET_HDR_F_DATA_VALID : 0);
+		assert_int_equal(batch.frames[0].needs, 0);
+		/* The next device is not to cut it. */
+		assert_int_equal(batch.frames[0].mbuf->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK, 0);
+		rx_of(port)->release(rx_of(port), &counters, &batch, 1);
+	}
+	close_nic(port);
+}
+
 static void partial_checksum_is_completed_where_the_device_cannot(void **state)
 {
 	struct port *port = open_nic("net_ring0", 1, 0);
@@ -483,7 +590,7 @@ static void mtu_the_device_or_the_buffers_cannot_take_is_refused(void **state)
 {
 	assert_null(open_nic("net_ring0", 1, 40));
 	assert_non_null(strstr(error, "mtu 40: the device takes 46.."));
-	assert_null(open_nic("net_ring0", 1, 3000));
+	assert_null(open_nic("net_null0", 1, 3000));
 	assert_non_null(strstr(error, "mtu 3000: "));
 	assert_int_equal(rte_eth_dev_count_avail(), 0);
 }
@@ -747,6 +854,10 @@ int main(void)
 		cmocka_unit_test(frame_over_the_mtu_is_dropped_and_counted_and_a_tag_does_not_count),
 		cmocka_unit_test(frames_a_full_device_leaves_over_are_the_callers_and_nothing_leaks),
 		cmocka_unit_test(frames_an_empty_pool_leaves_over_are_the_callers),
+		cmocka_unit_test(jumbo_frame_is_spread_over_buffers_both_ways),
+		cmocka_unit_test(long_chains_are_handed_out_as_far_as_pieces_last_and_longer_ones_dropped),
+		cmocka_unit_test(
+			checksum_is_called_valid_only_if_the_device_was_asked_and_found_it_right),
 		cmocka_unit_test(partial_checksum_is_completed_where_the_device_cannot),
 		cmocka_unit_test(device_is_asked_for_tcp_and_udp_checksums_with_the_true_lengths),
 		cmocka_unit_test(checksum_that_is_none_of_the_devices_is_completed_in_software),

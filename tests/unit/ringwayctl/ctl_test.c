@@ -27,7 +27,7 @@ struct run {
 
 static struct run run(const char *line)
 {
-	char copy[1024], *words[WORDS_MAX] = {"ringwayctl"}, *rest = copy, *word;
+	char name[] = "ringwayctl", copy[1024], *words[WORDS_MAX] = {name}, *rest = copy, *word;
 	size_t n_out, n_err;
 	struct run r = {0};
 	int n = 1;

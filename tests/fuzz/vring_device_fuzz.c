@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The device side of a split ring against a guest made of noise. The input is a ring's shape, then the guest's memory,
+ * then a sequence of calls and pokes. Ring parts lie in guest memory at places the input chooses, so they overlap each
+ * other, the tables and the buffers. What is parsed is compared with a naive reading of the same memory, byte by byte.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <vring/device.h>
+
+#define PAGE      4096U
+#define N_REGIONS 4U
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* a and b follow each other in gpa, b and c in hva, d ends where addresses end. */
+static const uint64_t region_gpas[N_REGIONS] = {0x1000, 0x2000, 0x8000, UINT64_MAX - PAGE + 1};
+
+static struct {
+	struct gmem mem;
+	struct gmem_region regions[N_REGIONS];
+} table;
+
+static struct vring_burst burst;
+
+struct input {
+	const uint8_t *data;
+	size_t left;
+};
+
+static uint32_t take(struct input *input, uint32_t n_bytes)
+{
+	uint32_t value = 0;
+
+	for (; n_bytes > 0 && input->left > 0; n_bytes--, input->left--)
+		value = value << 8 | *input->data++;
+	return value;
+}
+
+static void require(bool holds, const char *what)
+{
+	if (holds)
+		return;
+	fprintf(stderr, "vring_device_fuzz: %s\n", what);
+	abort();
+}
+
+static void map_once(void)
+{
+	uint8_t *hvas[N_REGIONS];
+	uint8_t *space;
+
+	if (table.mem.n_regions > 0)
+		return;
+	/* A killing page around each but the two that touch: [.] a [.] b c [.] d [.] */
+	space = mmap(NULL, 9 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	require(space != MAP_FAILED, "no memory");
+	hvas[0] = space + PAGE;
+	hvas[1] = space + 3 * PAGE;
+	hvas[2] = space + 4 * PAGE;
+	hvas[3] = space + 6 * PAGE;
+	table.mem.n_regions = N_REGIONS;
+	for (unsigned int i = 0; i < N_REGIONS; i++) {
+		require(mprotect(hvas[i], PAGE, PROT_READ | PROT_WRITE) == 0, "no memory");
+		table.mem.regions[i] = (struct gmem_region){
+			.gpa = region_gpas[i], .size = PAGE, .hva = hvas[i]};
+	}
+}
+
+/* The naive side: one byte at a time, no cache, no fast path. */
+
+static const uint8_t *byte_at(uint64_t gpa)
+{
+	for (unsigned int i = 0; i < N_REGIONS; i++) {
+		if (gpa >= region_gpas[i] && gpa - region_gpas[i] < PAGE)
+			return table.mem.regions[i].hva + (gpa - region_gpas[i]);
+	}
+	return NULL;
+}
+
+struct naive {
+	bool good;
+	uint64_t len;
+	unsigned int n_descs;
+	const uint8_t *bytes[64 * 4 * PAGE]; /* where each byte of the buffer lies */
+};
+
+static struct naive naive;
+
+static bool naive_add(const struct vring_device *ring, const struct vring_desc *desc,
+	enum vring_direction direction)
+{
+	if (((desc->flags & VRING_DESC_F_WRITE) != 0) != (direction == VRING_WRITABLE))
+		return false;
+	if (++naive.n_descs > ring->size)
+		return false;
+	for (uint32_t i = 0; i < desc->len; i++) {
+		const uint8_t *byte = byte_at(desc->addr + i);
+
+		if (byte == NULL || desc->addr + i < desc->addr)
+			return false;
+		naive.bytes[naive.len++] = byte;
+	}
+	return true;
+}
+
+static bool naive_table(const struct vring_device *ring, const struct vring_desc *head,
+	enum vring_direction direction)
+{
+	unsigned int n = head->len / 16;
+	unsigned int at = 0;
+
+	if (!ring->indirect || (head->flags & VRING_DESC_F_NEXT) != 0 || head->len % 16 != 0 ||
+		n == 0 || n > ring->size)
+		return false;
+	for (unsigned int n_seen = 0; n_seen < n; n_seen++) {
+		uint8_t bytes[16];
+		struct vring_desc desc;
+
+		for (unsigned int i = 0; i < 16; i++) {
+			uint64_t gpa = head->addr + 16 * at + i;
+			const uint8_t *byte = byte_at(gpa);
+
+			if (byte == NULL || gpa < head->addr)
+				return false;
+			bytes[i] = *byte;
+		}
+		memcpy(&desc, bytes, sizeof(desc));
+		if ((desc.flags & VRING_DESC_F_INDIRECT) != 0 || !naive_add(ring, &desc, direction))
+			return false;
+		if ((desc.flags & VRING_DESC_F_NEXT) == 0)
+			return true;
+		at = desc.next;
+		if (at >= n)
+			return false;
+	}
+	return false;
+}
+
+static void naive_parse(const struct vring_device *ring, uint16_t head,
+	enum vring_direction direction)
+{
+	uint32_t min_len = direction == VRING_WRITABLE ? ring->writable_min_len : 1;
+
+	naive.good = false;
+	naive.len = 0;
+	naive.n_descs = 0;
+	for (unsigned int at = head, n_seen = 0; n_seen < ring->size; n_seen++) {
+		struct vring_desc desc = ring->desc[at];
+
+		if ((desc.flags & VRING_DESC_F_INDIRECT) != 0) {
+			naive.good = naive_table(ring, &desc, direction);
+			break;
+		}
+		if (!naive_add(ring, &desc, direction))
+			break;
+		naive.good = (desc.flags & VRING_DESC_F_NEXT) == 0;
+		at = desc.next;
+		if (naive.good || at >= ring->size)
+			break;
+	}
+	naive.good = naive.good && naive.len >= min_len;
+}
+
+/* Whether a table could have been refused for entries the naive reading never reaches. */
+static bool table_may_stick_out(const struct vring_device *ring, uint16_t head)
+{
+	for (unsigned int at = head, n_seen = 0; n_seen < ring->size; n_seen++) {
+		struct vring_desc desc = ring->desc[at];
+
+		if ((desc.flags & VRING_DESC_F_INDIRECT) != 0)
+			return desc.addr + desc.len < desc.addr;
+		if ((desc.flags & VRING_DESC_F_NEXT) == 0 || desc.next >= ring->size)
+			return false;
+		at = desc.next;
+	}
+	return false;
+}
+
+static void compare(const struct vring_device *ring, enum vring_direction direction)
+{
+	unsigned int n_pieces = 0;
+
+	require(burst.n <= VRING_BURST_MAX && burst.n <= ring->size, "burst too long");
+	for (unsigned int i = 0; i < burst.n; i++) {
+		const struct vring_buffer *buffer = &burst.buffers[i];
+		uint16_t head = ring->avail->ring[(uint16_t)(ring->last_avail_idx + i) & ring->mask];
+		uint64_t at = 0;
+
+		require(buffer->id == head, "id is not the head");
+		require(buffer->used_len == 0, "used length not 0");
+		naive_parse(ring, head, direction);
+		if (buffer->fault != VRING_OK) {
+			require(buffer->len == 0 && buffer->n_pieces == 0, "refused but not empty");
+			require(!naive.good || table_may_stick_out(ring, head), "refused a good one");
+			continue;
+		}
+		require(naive.good, "took a bad one");
+		require(buffer->len == naive.len, "wrong length");
+		for (unsigned int p = 0; p < buffer->n_pieces; p++) {
+			const struct vring_piece *piece = &buffer->pieces[p];
+
+			require(piece->len > 0, "empty piece");
+			for (uint32_t b = 0; b < piece->len; b++, at++)
+				require(at < naive.len && &piece->hva[b] == naive.bytes[at],
+					"wrong byte");
+		}
+		require(at == naive.len, "bytes missing");
+		n_pieces += buffer->n_pieces;
+	}
+	require(n_pieces <= burst.n_pieces, "pieces not counted");
+}
+
+/* Writes what a caller would, over whatever the pieces overlap. */
+static void fill(void)
+{
+	for (unsigned int i = 0; i < burst.n; i++) {
+		for (unsigned int p = 0; p < burst.buffers[i].n_pieces; p++)
+			memset(burst.buffers[i].pieces[p].hva, (int)i, burst.buffers[i].pieces[p].len);
+		burst.buffers[i].used_len = burst.buffers[i].len;
+	}
+}
+
+static void reserve(struct vring_device *ring, struct input *input)
+{
+	uint32_t lengths[16];
+	struct vring_grant grants[16];
+	unsigned int n = 1 + take(input, 1) % 16;
+	unsigned int next = 0;
+	int got;
+
+	for (unsigned int i = 0; i < n; i++)
+		lengths[i] = 1 + take(input, 2) % 5000;
+	got = vring_device_reserve(ring, &burst, lengths, n, grants);
+	require(got == -EPROTO ? ring->breakage != VRING_INTACT : got >= 0 && got <= (int)n,
+		"reserve answers nonsense");
+	compare(ring, VRING_WRITABLE);
+	for (int i = 0; i < got; i++) {
+		uint64_t len = 0;
+
+		if (grants[i].n == 0)
+			continue;
+		require(grants[i].first >= next, "grants overlap");
+		next = grants[i].first + grants[i].n;
+		require(next <= burst.n, "grant beyond the burst");
+		for (unsigned int b = grants[i].first; b < next; b++) {
+			require(burst.buffers[b].fault == VRING_OK, "refused buffer granted");
+			require(len < lengths[i], "more buffers than needed");
+			len += burst.buffers[b].len;
+		}
+		require(len >= lengths[i], "fewer bytes than needed");
+		require(ring->mergeable || grants[i].n == 1, "spread without mergeable buffers");
+	}
+	fill();
+}
+
+static void poke(struct vring_device *ring, struct input *input)
+{
+	uint32_t what = take(input, 1);
+	uint32_t where = take(input, 2);
+	uint32_t value = take(input, 2);
+
+	switch (what % 4) {
+	case 0:
+		ring->avail->idx = (uint16_t)(ring->last_avail_idx + value % (ring->size + 1U));
+		break;
+	case 1:
+		ring->avail->ring[where & ring->mask] = (uint16_t)(value & ring->mask);
+		break;
+	case 2:
+		ring->desc[where & ring->mask] = (struct vring_desc){
+			.addr = region_gpas[value % N_REGIONS] + (value >> 4),
+			.len = take(input, 1),
+			.flags = (uint16_t)(what >> 2),
+			.next = (uint16_t)(value & ring->mask),
+		};
+		break;
+	default:
+		table.mem.regions[where % N_REGIONS].hva[(where >> 2) % PAGE] = (uint8_t)value;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input input = {data, size};
+	struct vring_device ring;
+	struct vring_config config;
+	uint32_t shape = take(&input, 4);
+	uint16_t base;
+	uint8_t *home;
+
+	map_once();
+	home = table.mem.regions[shape >> 30].hva;
+	config = (struct vring_config){
+		.size = (uint16_t)(1U << (shape & 3) << (shape >> 2 & 3)),
+		.event_idx = shape >> 4 & 1,
+		.indirect = shape >> 5 & 1,
+		.mergeable = shape >> 6 & 1,
+		.header_len = (shape >> 7 & 1) * 12,
+		/* The largest ring (64) takes 1024 + 134 + 518 bytes. */
+		.desc = home + (shape >> 8 & 0x7f) * 16,
+		.avail = home + (shape >> 15 & 0x7ff),
+		.used = home + 2048 + (shape >> 26 & 0xf) * 64,
+		.mem = &table.mem,
+	};
+	config.avail = (void *)((uintptr_t)config.avail & ~(uintptr_t)1);
+	for (unsigned int i = 0; i < N_REGIONS; i++)
+		memset(table.mem.regions[i].hva, 0, PAGE);
+	for (uint32_t i = 0, n = take(&input, 1) % 64; i < n && input.left > 0; i++) {
+		struct vring_desc desc = {
+			.addr = region_gpas[take(&input, 1) % N_REGIONS] + take(&input, 2) % (PAGE + 8),
+			.len = take(&input, 1),
+			.flags = (uint16_t)(take(&input, 1) & 7),
+			.next = (uint16_t)(take(&input, 1) & 15),
+		};
+
+		/* Descriptors beyond the ring's size make tables, wherever the ring's area ends. */
+		memcpy((uint8_t *)config.desc + i * sizeof(desc), &desc, sizeof(desc));
+	}
+	base = (uint16_t)take(&input, 2);
+	config.avail_idx = base;
+	require(vring_device_init(&ring, &config) == 0, "refuses a good configuration");
+	while (input.left > 0) {
+		uint32_t verb = take(&input, 1);
+		enum vring_direction direction = verb & 0x80 ? VRING_WRITABLE : VRING_READABLE;
+		uint16_t used_idx = ring.used_idx;
+		int n;
+
+		switch (verb % 8) {
+		case 0:
+		case 1:
+			n = vring_device_peek(&ring, &burst, direction, take(&input, 1) % 70);
+			require(n == (int)burst.n || (n == -EPROTO && burst.n == 0), "peek miscounts");
+			compare(&ring, direction);
+			if (direction == VRING_WRITABLE)
+				fill();
+			n = (int)(take(&input, 1) % (burst.n + 1));
+			vring_device_return(&ring, &burst, (unsigned int)n);
+			require((uint16_t)(ring.used_idx - used_idx) == n, "return miscounts");
+			break;
+		case 2:
+			reserve(&ring, &input);
+			vring_device_return(&ring, &burst, burst.n);
+			break;
+		case 3:
+			vring_device_publish(&ring);
+			require(ring.used->idx == ring.used_idx, "index not published");
+			break;
+		case 4:
+			vring_device_needs_call(&ring);
+			vring_device_set_kick(&ring, verb & 8);
+			break;
+		case 5:
+			require(vring_device_backlog(&ring) <= ring.size, "backlog beyond the ring");
+			vring_device_has_available(&ring);
+			break;
+		default:
+			poke(&ring, &input);
+		}
+		if (ring.breakage != VRING_INTACT) {
+			require(vring_device_peek(&ring, &burst, direction, 1) == -EPROTO,
+				"broken and yet alive");
+			config.avail_idx = ring.last_avail_idx;
+			require(vring_device_init(&ring, &config) == 0, "does not start again");
+		}
+	}
+	return 0;
+}
