@@ -304,8 +304,7 @@ static uint16_t pseudo_header_sum(const uint8_t *ip, uint8_t ip_version, uint32_
 	return rte_raw_cksum(pseudo, addresses_len + 8);
 }
 
-/* Makes the copied headers those of segment `i` with payload_len bytes, all but the TCP checksum.
- */
+/* Makes the copied headers those of segment `i`, all but the TCP checksum. */
 static void segment_edit_headers(
 	const struct cut *cut, unsigned int i, uint32_t payload_len, uint8_t *head)
 {

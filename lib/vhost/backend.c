@@ -212,6 +212,9 @@ static int check(
 	ret = check_fds(session, rule, message);
 	if (ret < 0)
 		return ret;
+	/* QEMU enables rings before its first SET_FEATURES: until then what is offered counts. */
+	if (!session->has_features)
+		features |= session->offered;
 	if (rule->reply != VU_REPLY_ACK) {
 		/* A question harms nobody, and some ask before they have negotiated the bit they saw. */
 		features |= session->offered;

@@ -113,10 +113,10 @@ static int walk_table(struct vring_device *ring, struct private_desc desc, uint6
 	}
 }
 
-int chain_walk(struct vring_device *ring, struct private_desc first, uint64_t wanted,
+int chain_walk(struct vring_device *ring, uint16_t head, uint64_t wanted,
 	struct chain *chain)
 {
-	struct private_desc desc = first;
+	struct private_desc desc = desc_load(&ring->desc[head]);
 
 	for (chain->n_slots = 1;; chain->n_slots++) {
 		uint16_t next;

@@ -23,11 +23,10 @@ struct chain {
 };
 
 /*
- * Walks the chain that starts with `first`, which was read already; every other descriptor is read here, once. `wanted`
- * is DESC_WRITE or 0. Returns an enum vring_fault or CHAIN_NO_ROOM; the counts of `chain` are valid in any case, so that
- * the work done can be charged.
+ * Walks the chain from `head` on (< size) and reads each of its descriptors once. `wanted` is DESC_WRITE or 0. Returns
+ * an enum vring_fault or CHAIN_NO_ROOM; the counts of `chain` are valid in any case, so that the work done can be
+ * charged.
  */
-int chain_walk(struct vring_device *ring, struct private_desc first, uint64_t wanted,
-	struct chain *chain);
+int chain_walk(struct vring_device *ring, uint16_t head, uint64_t wanted, struct chain *chain);
 
 #endif

@@ -117,7 +117,7 @@ _Static_assert(offsetof(struct vring_buffer, used_len) == offsetof(struct vring_
 /* Parses buffer `at` by walking its chain. Returns false if it has no room in this burst. */
 static __attribute__((noinline)) bool parse_chain(struct vring_device *ring,
 	struct vring_burst *burst, struct progress *progress, unsigned int at, uint16_t head,
-	struct private_desc first, uint64_t wanted)
+	uint64_t wanted)
 {
 	struct chain chain = {.pieces = &burst->pieces[burst->n_pieces]};
 	uint32_t min_len = wanted == DESC_WRITE ? ring->writable_min_len : 1;
@@ -127,7 +127,7 @@ static __attribute__((noinline)) bool parse_chain(struct vring_device *ring,
 	/* Two pieces are kept for each buffer that may follow, so that the fast path need not count. */
 	room = N_PIECES - burst->n_pieces - progress->n_wasted - 2 * (VRING_BURST_MAX - 1 - at);
 	chain.max = room < VRING_CHAIN_MAX ? room : VRING_CHAIN_MAX;
-	fault = chain_walk(ring, first, wanted, &chain);
+	fault = chain_walk(ring, head, wanted, &chain);
 	if (fault == CHAIN_NO_ROOM) {
 		progress->no_room = true;
 		return false;
@@ -177,101 +177,192 @@ static inline __attribute__((always_inline)) unsigned int load_heads(
 	return from;
 }
 
-/* Whether [addr, addr + len) lies in the cached region. len > 0. */
+/* Whether len bytes from `offset` on lie in the cached region, where offset is any address less the region's first. */
 static inline __attribute__((always_inline)) bool cache_holds(
-	const struct gmem_cache *cache, uint64_t addr, uint64_t len)
+	const struct gmem_cache *cache, uint64_t offset, uint64_t len)
 {
-	return len <= cache->size && addr - cache->gpa <= cache->size - len;
+	return len <= cache->size && offset <= cache->size - len;
 }
+
+/* What the loops below share. */
+struct run {
+	const struct vring_desc *table;
+	struct gmem_cache cache;
+	uint32_t min_len; /* writable buffers */
+	uint16_t mask;
+};
+
+/* The flags and length words of two descriptors have these shapes. */
+static inline __attribute__((always_inline)) bool have_shapes(
+	uint64_t one, uint64_t shape_one, uint64_t two, uint64_t shape_two)
+{
+	return (((one ^ shape_one) | (two ^ shape_two)) & DESC_SHAPE) == 0;
+}
+
+/* Buffers of one descriptor in the cached region, as long as there is one after the other. Returns how many. */
+static inline __attribute__((always_inline)) unsigned int parse_singles(const struct run *run,
+	const uint16_t *heads, unsigned int n, struct vring_buffer *buffer,
+	struct vring_piece *piece, enum vring_direction direction)
+{
+	const uint64_t wanted = direction == VRING_WRITABLE ? DESC_WRITE : 0;
+	const uint32_t min_len = direction == VRING_WRITABLE ? run->min_len : 1;
+	const struct vring_desc *table = run->table;
+	const struct gmem_cache cache = run->cache;
+	const uint16_t *head = heads;
+
+	for (; head < heads + n; head++, buffer++, piece++) {
+		struct private_desc desc = desc_load(&table[*head]);
+		uint32_t len = desc_len(desc.word);
+		uint64_t offset = desc.addr - cache.gpa;
+
+		__builtin_prefetch(&table[head[PREFETCH_AHEAD]]);
+		if ((desc.word & DESC_SHAPE) != wanted || len < min_len ||
+			!cache_holds(&cache, offset, len))
+			break;
+		piece->hva = cache.hva + offset;
+		piece->len = len;
+		__builtin_prefetch(piece->hva);
+		buffer_set(buffer, piece, 1, len, *head, VRING_OK);
+	}
+	return (unsigned int)(head - heads);
+}
+
+/* The same for two descriptors: both in the ring, or both in a table of two in sequence that is cached as well. */
+static inline __attribute__((always_inline)) unsigned int parse_pairs(const struct run *run,
+	const uint16_t *heads, unsigned int n, struct vring_buffer *buffer,
+	struct vring_piece *piece, enum vring_direction direction, bool in_table)
+{
+	const uint64_t wanted = direction == VRING_WRITABLE ? DESC_WRITE : 0;
+	const uint32_t min_len = direction == VRING_WRITABLE ? run->min_len : 1;
+	const struct vring_desc *table = run->table;
+	const struct gmem_cache cache = run->cache;
+	const uint32_t mask = run->mask;
+	const uint16_t *head = heads;
+
+	for (; head < heads + n; head++, buffer++, piece += 2) {
+		struct private_desc one = desc_load(&table[*head]);
+		struct private_desc two;
+		uint64_t offset, len, sum;
+
+		__builtin_prefetch(&table[head[PREFETCH_AHEAD]]);
+		if (in_table) {
+			const struct private_desc *entries;
+
+			/* WRITE is ignored here (2.7.5.3.2). */
+			offset = one.addr - cache.gpa;
+			if ((one.word & (DESC_NEXT | DESC_INDIRECT)) != DESC_INDIRECT ||
+				desc_len(one.word) != 2 * sizeof(one) ||
+				!cache_holds(&cache, offset, 2 * sizeof(one)))
+				break;
+			entries = (const struct private_desc *)(cache.hva + offset);
+			if ((uintptr_t)entries % sizeof(uint64_t) != 0)
+				break;
+			one = desc_load(&entries[0]);
+			two = desc_load(&entries[1]);
+			if (desc_next(one.word) != 1)
+				break;
+		} else {
+			if (desc_next(one.word) > mask)
+				break;
+			two = desc_load(&table[desc_next(one.word)]);
+		}
+		if (!have_shapes(one.word, wanted | DESC_NEXT, two.word, wanted))
+			break;
+		len = desc_len(one.word);
+		offset = one.addr - cache.gpa;
+		if (len == 0 || !cache_holds(&cache, offset, len))
+			break;
+		piece[0].hva = cache.hva + offset;
+		piece[0].len = (uint32_t)len;
+		sum = len;
+		len = desc_len(two.word);
+		offset = two.addr - cache.gpa;
+		if (len == 0 || !cache_holds(&cache, offset, len))
+			break;
+		piece[1].hva = cache.hva + offset;
+		piece[1].len = (uint32_t)len;
+		__builtin_prefetch(piece[1].hva);
+		sum += len;
+		if ((direction == VRING_WRITABLE && sum < min_len) || sum > UINT32_MAX)
+			break;
+		buffer_set(buffer, piece, 2, (uint32_t)sum, *head, VRING_OK);
+	}
+	return (unsigned int)(head - heads);
+}
+
+/*
+ * One function for each shape and direction, called once per run of buffers and not inlined: only so does the compiler
+ * keep in registers what the loop needs.
+ */
+#define RUN_FUNCTION(name, body, ...)                                                              \
+	static __attribute__((noinline)) unsigned int name(const struct run *run,                  \
+		const uint16_t *heads, unsigned int n, struct vring_buffer *buffer,                \
+		struct vring_piece *piece)                                                         \
+	{                                                                                          \
+		return body(run, heads, n, buffer, piece, __VA_ARGS__);                            \
+	}
+
+RUN_FUNCTION(readable_singles, parse_singles, VRING_READABLE)
+RUN_FUNCTION(readable_pairs, parse_pairs, VRING_READABLE, false)
+RUN_FUNCTION(readable_tables, parse_pairs, VRING_READABLE, true)
+RUN_FUNCTION(writable_singles, parse_singles, VRING_WRITABLE)
+RUN_FUNCTION(writable_pairs, parse_pairs, VRING_WRITABLE, false)
+RUN_FUNCTION(writable_tables, parse_pairs, VRING_WRITABLE, true)
+
+/* What a buffer of each shape takes. */
+static const struct shape {
+	unsigned int (*parse[2])(const struct run *run, const uint16_t *heads, unsigned int n,
+		struct vring_buffer *buffer, struct vring_piece *piece); /* by direction */
+	uint8_t n_pieces;
+	uint8_t n_slots;
+} shapes[] = {
+	{{readable_singles, writable_singles}, 1, 1},
+	{{readable_pairs, writable_pairs}, 2, 2},
+	{{readable_tables, writable_tables}, 2, 1}, /* last: only where tables are negotiated */
+};
 
 /*
  * Parses on up to buffer `target` (at most n_available). Stops before a chain that has no room, or a head that is none.
  *
- * Three shapes are done here: one descriptor, two, and a table of two in sequence, all in the cached region. Everything
- * else is walked. What was read of such a chain, but for its first descriptor, is thrown away then and the walk reads
- * for itself: decision and use always rest on the same copy.
+ * Runs of the common shapes in a row have a loop each; what none of them takes is walked. What a loop had read of such a
+ * chain is thrown away and the walk reads for itself: decision and use always rest on the same copy.
  */
-static inline __attribute__((always_inline)) void parse(struct vring_device *ring,
-	struct vring_burst *burst, struct progress *progress, enum vring_direction direction,
-	unsigned int target)
+static void parse(struct vring_device *ring, struct vring_burst *burst, struct progress *progress,
+	enum vring_direction direction, unsigned int target)
 {
+	/* A ring of one descriptor may have no table of two entries. */
+	const unsigned int n_shapes = ring->indirect && ring->size >= 2 ? 3 : 2;
 	const uint64_t wanted = direction == VRING_WRITABLE ? DESC_WRITE : 0;
-	const uint64_t shape = DESC_NEXT | DESC_WRITE | DESC_INDIRECT;
-	const uint32_t min_len = direction == VRING_WRITABLE ? ring->writable_min_len : 1;
-	const struct vring_desc *table = ring->desc;
-	/* Copies, for the compiler cannot know that the burst does not overlap the ring. */
-	struct gmem_cache cache = ring->cache;
-	struct vring_piece *piece = &burst->pieces[burst->n_pieces];
-	unsigned int n_slots = 0;
+	struct run run = {
+		.table = ring->desc,
+		.cache = ring->cache,
+		.min_len = ring->writable_min_len,
+		.mask = ring->mask,
+	};
 	uint16_t heads[VRING_BURST_MAX + PREFETCH_AHEAD];
-	unsigned int i = progress->n_parsed;
-	unsigned int n_good = load_heads(ring, heads, i, target);
+	unsigned int at = progress->n_parsed;
+	unsigned int end = load_heads(ring, heads, at, target);
+	unsigned int n_fruitless = 0; /* shapes that did not fit the buffer at `at` */
 
-	progress->bad_head = n_good < target;
-	for (; i < n_good; i++) {
-		struct private_desc first = desc_load(&table[heads[i]]);
-		uint64_t flags = first.word & shape;
-		uint32_t len = desc_len(first.word);
+	progress->bad_head = end < target;
+	for (unsigned int i = 0; at < end; i = i + 1 < n_shapes ? i + 1 : 0) {
+		const struct shape *shape = &shapes[i];
+		unsigned int n = shape->parse[direction](&run, &heads[at], end - at,
+			&burst->buffers[at], &burst->pieces[burst->n_pieces]);
 
-		__builtin_prefetch(&table[heads[i + PREFETCH_AHEAD]]);
-		if (__builtin_expect(flags == wanted, 1)) {
-			if (__builtin_expect(len >= min_len && cache_holds(&cache, first.addr, len), 1)) {
-				piece->hva = cache.hva + (first.addr - cache.gpa);
-				piece->len = len;
-				__builtin_prefetch(piece->hva);
-				buffer_set(&burst->buffers[i], piece, 1, len, heads[i], VRING_OK);
-				piece++;
-				n_slots++;
-				continue;
-			}
-		} else {
-			struct private_desc one = first;
-			struct private_desc two = {0};
-			bool is_pair = false;
-			uint64_t sum;
-
-			if (flags == (wanted | DESC_NEXT)) {
-				is_pair = desc_next(first.word) <= ring->mask;
-				if (is_pair)
-					two = desc_load(&table[desc_next(first.word)]);
-			} else if ((flags & ~DESC_WRITE) == DESC_INDIRECT && len == 2 * sizeof(one) &&
-				ring->indirect && ring->size >= 2 && first.addr % 8 == cache.gpa % 8 &&
-				(uintptr_t)cache.hva % 8 == 0 &&
-				cache_holds(&cache, first.addr, 2 * sizeof(one))) {
-				const struct private_desc *entries = (const struct private_desc *)
-					(cache.hva + (first.addr - cache.gpa));
-
-				one = desc_load(&entries[0]);
-				two = desc_load(&entries[1]);
-				is_pair = (one.word & shape) == (wanted | DESC_NEXT) &&
-					desc_next(one.word) == 1;
-			}
-			sum = (uint64_t)desc_len(one.word) + desc_len(two.word);
-			if (__builtin_expect(is_pair && (two.word & shape) == wanted &&
-				desc_len(one.word) > 0 && desc_len(two.word) > 0 &&
-				sum >= min_len && sum <= UINT32_MAX &&
-				cache_holds(&cache, one.addr, desc_len(one.word)) &&
-				cache_holds(&cache, two.addr, desc_len(two.word)), 1)) {
-				piece[0].hva = cache.hva + (one.addr - cache.gpa);
-				piece[0].len = desc_len(one.word);
-				piece[1].hva = cache.hva + (two.addr - cache.gpa);
-				piece[1].len = desc_len(two.word);
-				__builtin_prefetch(piece[1].hva);
-				buffer_set(&burst->buffers[i], piece, 2, (uint32_t)sum, heads[i], VRING_OK);
-				piece += 2;
-				n_slots += flags & DESC_NEXT ? 2 : 1;
-				continue;
-			}
-		}
-		burst->n_pieces = (unsigned int)(piece - burst->pieces);
-		if (!parse_chain(ring, burst, progress, i, heads[i], first, wanted))
+		burst->n_pieces += n * shape->n_pieces;
+		progress->n_slots += n * shape->n_slots;
+		at += n;
+		n_fruitless = n > 0 ? 1 : n_fruitless + 1;
+		if (n_fruitless < n_shapes)
+			continue;
+		n_fruitless = 0;
+		if (!parse_chain(ring, burst, progress, at, heads[at], wanted))
 			break;
-		piece = &burst->pieces[burst->n_pieces];
-		cache = ring->cache;
+		at++;
+		run.cache = ring->cache;
 	}
-	burst->n_pieces = (unsigned int)(piece - burst->pieces);
-	progress->n_slots += n_slots;
-	progress->n_parsed = i;
+	progress->n_parsed = at;
 }
 
 int device_split_peek(struct vring_device *ring, struct vring_burst *burst,
@@ -283,10 +374,7 @@ int device_split_peek(struct vring_device *ring, struct vring_burst *burst,
 		return -EPROTO;
 	if (max > progress.n_available)
 		max = progress.n_available;
-	if (direction == VRING_READABLE)
-		parse(ring, burst, &progress, VRING_READABLE, max);
-	else
-		parse(ring, burst, &progress, VRING_WRITABLE, max);
+	parse(ring, burst, &progress, direction, max);
 	/* Those before a bad head are good, and served first. */
 	if (progress.bad_head && progress.n_parsed == 0) {
 		ring->breakage = VRING_BROKEN_HEAD;

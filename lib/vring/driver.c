@@ -154,40 +154,60 @@ static uint16_t write_chain(struct vring_driver *ring, uint16_t head,
 	}
 }
 
+/* Whether the extents can be one buffer; *writable is the sum of the bytes the device may write. */
+static bool sum_up(const struct vring_extent *extents, unsigned int n_readable, unsigned int n,
+	uint32_t *writable)
+{
+	uint64_t sum = 0, readable = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		if (i == n_readable)
+			readable = sum;
+		sum += extents[i].len;
+	}
+	if (n_readable == n)
+		readable = sum;
+	*writable = (uint32_t)(sum - readable);
+	return sum <= UINT32_MAX; /* 2.7.5.2 */
+}
+
 int vring_driver_post(struct vring_driver *ring, const struct vring_extent *extents,
 	unsigned int n_readable, unsigned int n_writable, uint32_t token)
 {
 	unsigned int n = n_readable + n_writable;
-	bool has_table = n > 1 && ring->indirect_max > 0;
-	unsigned int n_descs = has_table ? 1 : n;
 	uint16_t head = ring->free_head;
 	uint16_t tail = head;
-	uint64_t readable = 0;
-	uint64_t writable = 0;
+	unsigned int n_descs = 1;
+	uint32_t writable;
 	unsigned int slot;
 
-	/* A chain may not be longer than the ring, tables counted (2.7.5.3.1), nor hold more than 2^32 bytes (2.7.5.2). */
-	if (n == 0 || n > ring->size || (has_table && n > ring->indirect_max))
-		return -EINVAL;
-	for (unsigned int i = 0; i < n_readable; i++)
-		readable += extents[i].len;
-	for (unsigned int i = n_readable; i < n; i++)
-		writable += extents[i].len;
-	if (readable + writable > UINT32_MAX)
-		return -EINVAL;
-	if (n_descs > ring->n_free)
-		return -ENOSPC;
+	if (n == 1) {
+		if (ring->n_free == 0)
+			return -ENOSPC;
+		desc_store(&ring->desc[head], extents, n_writable ? VRING_DESC_F_WRITE : 0, 0);
+		writable = n_writable ? extents->len : 0;
+	} else {
+		bool has_table = ring->indirect_max > 0;
 
-	if (has_table)
-		write_table(ring, head, extents, n_readable, n);
-	else
-		tail = write_chain(ring, head, extents, n_readable, n);
+		/* A chain may not be longer than the ring, tables counted (2.7.5.3.1). */
+		if (n == 0 || n > ring->size || (has_table && n > ring->indirect_max) ||
+			!sum_up(extents, n_readable, n, &writable))
+			return -EINVAL;
+		if (!has_table)
+			n_descs = n;
+		if (n_descs > ring->n_free)
+			return -ENOSPC;
+		if (has_table)
+			write_table(ring, head, extents, n_readable, n);
+		else
+			tail = write_chain(ring, head, extents, n_readable, n);
+	}
 	ring->free_head = ring->next[tail];
 	ring->n_free -= (uint16_t)n_descs;
 	ring->n_posted++;
 	ring->slots[head] = (struct slot){
 		.token = token,
-		.writable = (uint32_t)writable,
+		.writable = writable,
 		.n_descs = (uint16_t)n_descs,
 		.tail = tail,
 	};

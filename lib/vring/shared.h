@@ -32,6 +32,7 @@ struct private_desc {
 #define DESC_NEXT     DESC_WORD_FLAG(VRING_DESC_F_NEXT)
 #define DESC_WRITE    DESC_WORD_FLAG(VRING_DESC_F_WRITE)
 #define DESC_INDIRECT DESC_WORD_FLAG(VRING_DESC_F_INDIRECT)
+#define DESC_SHAPE    (DESC_NEXT | DESC_WRITE | DESC_INDIRECT)
 
 typedef uint64_t __attribute__((may_alias)) shared_word;
 

@@ -97,8 +97,9 @@ class Interference:
 class Boost:
     """Real-time priority for one window, where that is allowed: nobody else gets the two CPUs.
 
-    A window is shorter than what the kernel lets real-time threads take in a row. The polling
-    threads come last of those boosted, so that counters can be read beside them.
+    A window is shorter than what the kernel lets real-time threads take in a row. The main threads,
+    which answer counter queries, come before the polling ones; other threads stay as they are, for
+    they may spin on a lock that a polling thread beside them holds.
     """
 
     POLLING, ANSWERING, ASKING = 1, 2, 3
@@ -116,20 +117,21 @@ class Boost:
         except PermissionError:
             self.enabled = False
 
-    def _set_all(self, priorities):
-        polling, answering, asking = priorities
-        if not self.enabled:
-            return
-        self._set(os.getpid(), asking)
+    def _set_threads(self, polling, answering):
         for pid, poller in self.tids.values():
-            for tid in map(int, os.listdir(f'/proc/{pid}/task')):
-                self._set(tid, polling if tid == poller else answering)
+            self._set(pid, answering)
+            self._set(poller, polling)
 
     def __enter__(self):
-        self._set_all((self.POLLING, self.ANSWERING, self.ASKING))
+        if self.enabled:
+            self._set(os.getpid(), self.ASKING)
+            self._set_threads(self.POLLING, self.ANSWERING)
 
     def __exit__(self, *_):
-        self._set_all((0, 0, 0))
+        if self.enabled:
+            # this process last: before, it might not get to the others
+            self._set_threads(0, 0)
+            self._set(os.getpid(), 0)
 
 
 def probe(context):

@@ -91,10 +91,10 @@ class Console(Process):
         self.output = self.popen.stdout.fileno()
 
     def read_prompt(self, timeout_s=20):
-        """Output up to the next prompt."""
+        """Output up to the next prompt; what the program says unasked may follow it."""
         text = ''
         deadline = time.monotonic() + timeout_s
-        while not text.endswith(self.prompt):
+        while self.prompt not in text:
             ready, _, _ = select.select([self.output], [], [], max(0, deadline - time.monotonic()))
             if not ready:
                 raise BenchError(f'{self.name}: no prompt within {timeout_s} s; the end of its '

@@ -12,8 +12,8 @@
 static inline void dpdk_start(void)
 {
 	/* EAL may write to its arguments. */
-	static char text[][20] = { "test", "--no-huge", "--no-pci", "-m", "128", "--no-shconf",
-		"--no-telemetry", "--log-level=error" };
+	static char text[][20] = {"test", "--no-huge", "--no-pci", "-m", "128", "--no-shconf",
+		"--no-telemetry", "--log-level=error"};
 	char *args[RTE_DIM(text)];
 
 	for (size_t i = 0; i < RTE_DIM(text); i++)
@@ -27,8 +27,8 @@ static inline void dpdk_start(void)
 /* A pool of exactly n mbufs with `room` bytes each behind the headroom. */
 static inline struct rte_mempool *dpdk_pool(const char *name, unsigned int n, unsigned int room)
 {
-	struct rte_mempool *pool = rte_pktmbuf_pool_create(
-		name, n, 0, 0, RTE_PKTMBUF_HEADROOM + room, SOCKET_ID_ANY);
+	struct rte_mempool *pool =
+		rte_pktmbuf_pool_create(name, n, 0, 0, RTE_PKTMBUF_HEADROOM + room, SOCKET_ID_ANY);
 
 	if (pool == NULL) {
 		fprintf(stderr, "no memory for pool %s\n", name);

@@ -16,14 +16,16 @@
 
 static struct rte_mempool *pool;
 
-/* A frame over bytes of the heap, each part with its own allocation, so that ASan sees one byte too many. */
+/* A frame over bytes of the heap, each part with its own allocation, so that ASan sees one byte too
+ * many. */
 struct laid {
 	struct frame frame;
 	uint8_t *room; /* 4 bytes, then the head */
 	struct vring_piece pieces[200];
 };
 
-static void lay(struct laid *laid, const uint8_t *bytes, uint32_t len, uint16_t head_len, uint32_t piece_len)
+static void lay(struct laid *laid, const uint8_t *bytes, uint32_t len, uint16_t head_len,
+	uint32_t piece_len)
 {
 	struct frame *frame = &laid->frame;
 
@@ -39,7 +41,7 @@ static void lay(struct laid *laid, const uint8_t *bytes, uint32_t len, uint16_t 
 		uint8_t *piece = malloc(n);
 
 		memcpy(piece, bytes + at, n);
-		laid->pieces[frame->n_pieces++] = (struct vring_piece){ .hva = piece, .len = n };
+		laid->pieces[frame->n_pieces++] = (struct vring_piece){.hva = piece, .len = n};
 		at += n;
 	}
 	frame_read_tag(frame);
@@ -64,8 +66,8 @@ static void assert_bytes(const struct frame *frame, const uint8_t *bytes, uint32
 
 static void tag_pushed_and_popped_gives_back_every_byte_of_a_frame_cut_anywhere(void **state)
 {
-	static const uint32_t lengths[] = { 14, 15, 17, 18, 60, 64, 65, 127, 128, 129, 131, 190 };
-	static const uint32_t piece_lengths[] = { 1, 3, 64, 1000 };
+	static const uint32_t lengths[] = {14, 15, 17, 18, 60, 64, 65, 127, 128, 129, 131, 190};
+	static const uint32_t piece_lengths[] = {1, 3, 64, 1000};
 	uint8_t plain[256], tagged[260];
 
 	for (unsigned int i = 0; i < sizeof(plain); i++)
@@ -113,7 +115,7 @@ static void tag_pushed_and_popped_gives_back_every_byte_of_a_frame_cut_anywhere(
 static void retagged_frame_is_edited_and_has_room_for_a_tag_before_it(void **state)
 {
 	struct frame_room room;
-	uint8_t bytes[200] = { 0 };
+	uint8_t bytes[200] = {0};
 	struct frame out;
 	struct laid laid;
 
@@ -154,7 +156,8 @@ static void checksum_words_follow_their_bytes_when_the_tag_comes_and_goes(void *
 				assert_true(new_field + 2u <= out.len);
 				assert_true(new_field >= out.offload.csum_start);
 				if (start < 12 || start >= 16)
-					assert_int_equal(out.head[out.offload.csum_start], bytes[start]);
+					assert_int_equal(
+						out.head[out.offload.csum_start], bytes[start]);
 				if (field < 12 || field >= 16)
 					assert_int_equal(out.head[new_field], bytes[field]);
 				clear(&laid);
@@ -166,7 +169,7 @@ static void checksum_words_follow_their_bytes_when_the_tag_comes_and_goes(void *
 static void header_length_of_gso_frames_follows_the_tag_and_no_other_word_does(void **state)
 {
 	struct frame_room room;
-	uint8_t bytes[100] = { 0 };
+	uint8_t bytes[100] = {0};
 	struct frame out;
 	struct laid laid;
 
@@ -218,7 +221,7 @@ static void frame_over_an_mbuf_has_its_bytes_however_the_mbuf_is_cut(void **stat
 
 static void tag_that_is_not_complete_is_refused(void **state)
 {
-	uint8_t bytes[64] = { 0 };
+	uint8_t bytes[64] = {0};
 
 	memcpy(bytes + 12, "\x81\x00", 2);
 	for (uint16_t len = 1; len <= 20; len++) {
@@ -257,13 +260,15 @@ static void layers_stay_inside_the_head_wherever_it_ends(void **state)
 			};
 
 			packet_make(packet, &spec);
-			for (uint16_t head_len = 1; head_len <= RTE_MIN(packet->len, 128u); head_len++) {
+			for (uint16_t head_len = 1; head_len <= RTE_MIN(packet->len, 128u);
+				head_len++) {
 				struct frame_layers layers;
 				struct laid laid;
 
 				lay(&laid, packet->bytes, packet->len, head_len, 1000);
 				frame_layers_parse(&laid.frame, &layers);
-				assert_true(layers.l2_len + layers.l3_len + layers.l4_len <= head_len);
+				assert_true(
+					layers.l2_len + layers.l3_len + layers.l4_len <= head_len);
 				if (layers.ip_version != 0)
 					assert_int_equal(layers.l2_len, packet->l3);
 				if (layers.l4_len != 0) {
@@ -281,7 +286,7 @@ static void layers_stay_inside_the_head_wherever_it_ends(void **state)
 
 static void hundred_ipv6_extension_headers_are_not_walked(void **state)
 {
-	uint8_t bytes[14 + 40 + 100 * 8] = { 0 };
+	uint8_t bytes[14 + 40 + 100 * 8] = {0};
 	struct frame_layers layers;
 	struct laid laid;
 
@@ -295,7 +300,8 @@ static void hundred_ipv6_extension_headers_are_not_walked(void **state)
 
 static void layers_of_random_bytes_stay_inside_the_head(void **state)
 {
-	static const char *const starts[] = { "\x08\x00", "\x86\xdd", "\x81\x00", "\x88\xa8", "\x05\xdc" };
+	static const char *const starts[] = {
+		"\x08\x00", "\x86\xdd", "\x81\x00", "\x88\xa8", "\x05\xdc"};
 	uint8_t bytes[128];
 
 	srandom(1);
@@ -359,7 +365,9 @@ static void flow_hash_is_the_same_in_both_directions(void **state)
 	for (unsigned int i = 0; i < 12; i++) {
 		struct packet_spec spec = {
 			.n_tags = i & 1,
-			.ip_version = i / 4 == 0 ? 4 : i / 4 == 1 ? 6 : 0,
+			.ip_version = i / 4 == 0   ? 4
+				      : i / 4 == 1 ? 6
+						   : 0,
 			.protocol = i & 2 ? IPPROTO_TCP : IPPROTO_UDP,
 			.payload_len = 30,
 		};
@@ -375,9 +383,9 @@ static void flow_hash_is_the_same_in_both_directions(void **state)
 
 static void flow_hash_spreads_ports_over_the_low_bits(void **state)
 {
-	struct packet_spec spec = { .ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 30 };
+	struct packet_spec spec = {.ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 30};
 	struct packet *packet = malloc(sizeof(*packet));
-	unsigned int n[4] = { 0 };
+	unsigned int n[4] = {0};
 
 	packet_make(packet, &spec);
 	for (unsigned int port = 0; port < 4000; port++) {
@@ -392,7 +400,10 @@ static void flow_hash_spreads_ports_over_the_low_bits(void **state)
 static void fragments_of_one_packet_hash_alike(void **state)
 {
 	struct packet_spec spec = {
-		.ip_version = 4, .protocol = IPPROTO_UDP, .fragment = true, .payload_len = 30,
+		.ip_version = 4,
+		.protocol = IPPROTO_UDP,
+		.fragment = true,
+		.payload_len = 30,
 	};
 	struct packet *packet = malloc(sizeof(*packet));
 	uint32_t first;
@@ -408,10 +419,12 @@ static void fragments_of_one_packet_hash_alike(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(tag_pushed_and_popped_gives_back_every_byte_of_a_frame_cut_anywhere),
+		cmocka_unit_test(
+			tag_pushed_and_popped_gives_back_every_byte_of_a_frame_cut_anywhere),
 		cmocka_unit_test(retagged_frame_is_edited_and_has_room_for_a_tag_before_it),
 		cmocka_unit_test(checksum_words_follow_their_bytes_when_the_tag_comes_and_goes),
-		cmocka_unit_test(header_length_of_gso_frames_follows_the_tag_and_no_other_word_does),
+		cmocka_unit_test(
+			header_length_of_gso_frames_follows_the_tag_and_no_other_word_does),
 		cmocka_unit_test(frame_over_an_mbuf_has_its_bytes_however_the_mbuf_is_cut),
 		cmocka_unit_test(tag_that_is_not_complete_is_refused),
 		cmocka_unit_test(layers_stay_inside_the_head_wherever_it_ends),

@@ -72,9 +72,12 @@ static bool validate(const struct virtio_net_hdr *words, uint8_t negotiated, str
 	return ok;
 }
 
-static const struct packet_spec tcp4 = { .ip_version = 4, .protocol = IPPROTO_TCP, .payload_len = 3000 };
-static const struct packet_spec tcp6 = { .ip_version = 6, .protocol = IPPROTO_TCP, .payload_len = 3000 };
-static const struct packet_spec udp4 = { .ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 100 };
+static const struct packet_spec tcp4 = {
+	.ip_version = 4, .protocol = IPPROTO_TCP, .payload_len = 3000};
+static const struct packet_spec tcp6 = {
+	.ip_version = 6, .protocol = IPPROTO_TCP, .payload_len = 3000};
+static const struct packet_spec udp4 = {
+	.ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 100};
 
 static struct virtio_net_hdr gso_words(uint8_t type, uint16_t size)
 {
@@ -99,12 +102,16 @@ static void put_partial_checksum(const struct packet_spec *spec)
 static void plain_frame_needs_nothing_whatever_its_unused_words_say(void **state)
 {
 	/* NEEDS_CSUM is bit 0, DATA_VALID 1, RSC_INFO 2; the rest is unknown. */
-	static const uint8_t flags[] = { 0, 0x02, 0x04, 0x06, 0xf8, 0xfe };
+	static const uint8_t flags[] = {0, 0x02, 0x04, 0x06, 0xf8, 0xfe};
 
 	packet_make(&packet, &udp4);
 	for (unsigned int i = 0; i < sizeof(flags); i++) {
 		struct virtio_net_hdr words = {
-			.flags = flags[i], .hdr_len = 0xffff, .gso_size = 1, .csum_start = 0xffff, .csum_offset = 0xffff,
+			.flags = flags[i],
+			.hdr_len = 0xffff,
+			.gso_size = 1,
+			.csum_start = 0xffff,
+			.csum_offset = 0xffff,
 		};
 		static const struct virtio_net_hdr clean;
 		struct frame frame;
@@ -117,15 +124,17 @@ static void plain_frame_needs_nothing_whatever_its_unused_words_say(void **state
 
 static void checksum_words_are_taken_exactly_when_the_field_lies_in_the_frame(void **state)
 {
-	static const uint32_t around[] = { 0, 1, 13, 14, 33, 34, 35, 139, 140, 141, 142, 143, 0x7fff,
-		0x8000, 0xfffb, 0xfffc, 0xffff };
+	static const uint32_t around[] = {0, 1, 13, 14, 33, 34, 35, 139, 140, 141, 142, 143, 0x7fff,
+		0x8000, 0xfffb, 0xfffc, 0xffff};
 
 	packet_make(&packet, &udp4);
 	assert_int_equal(packet.len, 142);
 	for (unsigned int s = 0; s < RTE_DIM(around); s++) {
 		for (unsigned int o = 0; o < RTE_DIM(around); o++) {
 			struct virtio_net_hdr words = {
-				.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = around[s], .csum_offset = around[o],
+				.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+				.csum_start = around[s],
+				.csum_offset = around[o],
 			};
 			bool inside = around[s] + around[o] + 2 <= packet.len;
 			struct frame frame;
@@ -139,14 +148,16 @@ static void checksum_words_are_taken_exactly_when_the_field_lies_in_the_frame(vo
 
 static void checksum_words_of_the_longest_frame_fit_after_a_tag_is_pushed(void **state)
 {
-	struct packet_spec spec = { .ip_version = 4, .protocol = 99, .payload_len = 65535 - 20 };
+	struct packet_spec spec = {.ip_version = 4, .protocol = 99, .payload_len = 65535 - 20};
 	unsigned int n_taken = 0;
 
 	packet_make(&packet, &spec);
 	for (uint32_t start = 65500; start <= 65535; start++) {
 		for (uint32_t offset = 0; offset < 60; offset++) {
 			struct virtio_net_hdr words = {
-				.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = start, .csum_offset = offset,
+				.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+				.csum_start = start,
+				.csum_offset = offset,
 			};
 			struct frame_room room;
 			struct taken taken;
@@ -167,7 +178,8 @@ static void checksum_words_of_the_longest_frame_fit_after_a_tag_is_pushed(void *
 
 static void offload_that_was_not_negotiated_is_refused(void **state)
 {
-	struct virtio_net_hdr words = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16 };
+	struct virtio_net_hdr words = {
+		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16};
 	struct frame frame;
 
 	packet_make(&packet, &tcp4);
@@ -185,24 +197,25 @@ static void offload_that_was_not_negotiated_is_refused(void **state)
 static void gso_words_are_taken_exactly_when_they_fit_the_headers(void **state)
 {
 	static const struct packet_spec kinds[] = {
-		{ .ip_version = 4, .protocol = IPPROTO_TCP, .payload_len = 3000 },
-		{ .ip_version = 6, .protocol = IPPROTO_TCP, .payload_len = 3000 },
-		{ .ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 3000 },
-		{ .ip_version = 6, .protocol = IPPROTO_UDP, .payload_len = 3000 },
-		{ .ip_version = 4, .protocol = IPPROTO_TCP, .payload_len = 3000, .fragment = true },
-		{ .ip_version = 0, .protocol = IPPROTO_TCP, .payload_len = 3000 },
+		{.ip_version = 4, .protocol = IPPROTO_TCP, .payload_len = 3000},
+		{.ip_version = 6, .protocol = IPPROTO_TCP, .payload_len = 3000},
+		{.ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 3000},
+		{.ip_version = 6, .protocol = IPPROTO_UDP, .payload_len = 3000},
+		{.ip_version = 4, .protocol = IPPROTO_TCP, .payload_len = 3000, .fragment = true},
+		{.ip_version = 0, .protocol = IPPROTO_TCP, .payload_len = 3000},
 	};
-	static const uint16_t sizes[] = { 0, 1, 48, 1448, 65535 };
-	static const uint16_t header_lengths[] = { 0, 1, 54, 0xffff };
+	static const uint16_t sizes[] = {0, 1, 48, 1448, 65535};
+	static const uint16_t header_lengths[] = {0, 1, 54, 0xffff};
 
 	for (unsigned int k = 0; k < RTE_DIM(kinds); k++) {
 		packet_make(&packet, &kinds[k]);
 		for (unsigned int type = 1; type < 256; type++) {
-			for (unsigned int i = 0; i < RTE_DIM(sizes) * RTE_DIM(header_lengths) * 8; i++) {
+			for (unsigned int i = 0; i < RTE_DIM(sizes) * RTE_DIM(header_lengths) * 8;
+				i++) {
 				struct virtio_net_hdr words =
 					gso_words(type, sizes[i % RTE_DIM(sizes)]);
 				bool fits = ((type == 1 && k == 0) || (type == 4 && k == 1)) &&
-					words.gso_size > 0;
+					    words.gso_size > 0;
 				struct frame frame;
 
 				words.flags = i / 20;
@@ -214,7 +227,8 @@ static void gso_words_are_taken_exactly_when_they_fit_the_headers(void **state)
 				assert_int_equal(frame.offload.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
 				assert_int_equal(frame.offload.hdr_len, packet.payload);
 				assert_int_equal(frame.needs,
-					FRAME_NEEDS_CSUM | (k == 0 ? FRAME_NEEDS_TSO4 : FRAME_NEEDS_TSO6));
+					FRAME_NEEDS_CSUM |
+						(k == 0 ? FRAME_NEEDS_TSO4 : FRAME_NEEDS_TSO6));
 			}
 		}
 	}
@@ -274,7 +288,9 @@ static void complete_slowly(uint8_t *bytes, uint32_t len, uint32_t start, uint32
 static void check_completed(uint32_t start, uint32_t offset, uint32_t piece_len)
 {
 	struct virtio_net_hdr words = {
-		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = start, .csum_offset = offset,
+		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+		.csum_start = start,
+		.csum_offset = offset,
 	};
 	static uint8_t expected[70000], got[70000];
 	struct frame *out;
@@ -299,18 +315,22 @@ static void check_completed(uint32_t start, uint32_t offset, uint32_t piece_len)
 
 static void completed_checksum_is_right_wherever_it_starts_and_lies(void **state)
 {
-	struct packet_spec spec = { .ip_version = 4, .protocol = 99 };
+	struct packet_spec spec = {.ip_version = 4, .protocol = 99};
 
-	/* Pool buffers take 1024 bytes: starts and fields before, across and behind their borders. */
-	for (spec.payload_len = 1; spec.payload_len < 4000; spec.payload_len = spec.payload_len * 3 + 1) {
+	/* Pool buffers take 1024 bytes: starts and fields before, across and behind their borders.
+	 */
+	for (spec.payload_len = 1; spec.payload_len < 4000;
+		spec.payload_len = spec.payload_len * 3 + 1) {
 		packet_make(&packet, &spec);
 		for (uint32_t start = 0; start + 2 <= packet.len; start += start < 40 ? 1 : 37) {
-			for (uint32_t field = start; field + 2 <= packet.len; field += field < 40 ? 3 : 491)
+			for (uint32_t field = start; field + 2 <= packet.len;
+				field += field < 40 ? 3 : 491)
 				check_completed(start, field - start, 100 + start);
 			check_completed(start, packet.len - 2 - start, 70000);
 		}
 	}
-	packet_make(&packet, &(struct packet_spec){ .ip_version = 4, .protocol = 99, .payload_len = 4000 });
+	packet_make(&packet,
+		&(struct packet_spec){.ip_version = 4, .protocol = 99, .payload_len = 4000});
 	for (uint32_t field = 1000; field < 1050; field++) {
 		check_completed(13, field - 13, 999);
 		check_completed(14, field - 14, 999);
@@ -321,7 +341,8 @@ static void completed_checksum_is_right_wherever_it_starts_and_lies(void **state
 
 static void sums_of_bytes_that_carry_most_are_right(void **state)
 {
-	packet_make(&packet, &(struct packet_spec){ .ip_version = 4, .protocol = 99, .payload_len = 65000 });
+	packet_make(&packet,
+		&(struct packet_spec){.ip_version = 4, .protocol = 99, .payload_len = 65000});
 	memset(packet.bytes + packet.payload, 0xff, 65000);
 	check_completed(34, 0, 1);
 	check_completed(35, 0, 9999);
@@ -338,7 +359,8 @@ static void udp_checksum_that_is_zero_is_sent_as_ffff_and_others_are_not(void **
 	for (unsigned int is_udp = 0; is_udp <= 1; is_udp++) {
 		uint32_t offset = is_udp ? 6 : 16;
 		struct virtio_net_hdr words = {
-			.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_offset = offset,
+			.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+			.csum_offset = offset,
 		};
 
 		packet_make(&packet, is_udp ? &udp4 : &tcp4);
@@ -374,8 +396,8 @@ static void frame_the_egress_takes_is_handed_on_as_it_is(void **state)
 }
 
 /* One segment against the packet it was cut from. */
-static void check_segment(const struct packet_spec *spec, const struct frame *frame, uint32_t i, uint32_t n,
-	uint32_t gso_size)
+static void check_segment(const struct packet_spec *spec, const struct frame *frame, uint32_t i,
+	uint32_t n, uint32_t gso_size)
 {
 	uint32_t payload_len = RTE_MIN(gso_size, spec->payload_len - i * gso_size);
 	uint32_t l3_len = packet.l4 - packet.l3, tcp_len;
@@ -390,7 +412,8 @@ static void check_segment(const struct packet_spec *spec, const struct frame *fr
 	assert_int_equal(frame->tagged, spec->n_tags > 0);
 	frame_copy_out(frame, got);
 	assert_memory_equal(got, packet.bytes, packet.l3);
-	assert_memory_equal(got + packet.payload, packet.bytes + packet.payload + i * gso_size, payload_len);
+	assert_memory_equal(
+		got + packet.payload, packet.bytes + packet.payload + i * gso_size, payload_len);
 	tcp_len = frame->len - packet.l4;
 	if (spec->ip_version == 4) {
 		assert_int_equal(get16(ip + 2), l3_len + tcp_len);
@@ -421,7 +444,9 @@ static void check_cut(const struct packet_spec *spec, uint16_t gso_size, uint32_
 
 	packet_make(&packet, spec);
 	put_partial_checksum(spec);
-	words = gso_words(spec->ip_version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6, gso_size);
+	words = gso_words(
+		spec->ip_version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6,
+		gso_size);
 	take(&taken, &words, piece_len);
 	assert_true(offload_validate(&taken.frame, ALL));
 	/* Whoever cuts sums as well. */
@@ -440,8 +465,8 @@ static void check_cut(const struct packet_spec *spec, uint16_t gso_size, uint32_
 
 static void segments_are_whole_summed_frames_of_the_guests_size(void **state)
 {
-	static const uint16_t sizes[] = { 1, 48, 511, 512, 536, 970, 1447, 1448, 9000, 65535 };
-	static const uint32_t payloads[] = { 0, 1, 47, 48, 49, 1448, 1449, 10000, 65535 - 40 - 60 };
+	static const uint16_t sizes[] = {1, 48, 511, 512, 536, 970, 1447, 1448, 9000, 65535};
+	static const uint32_t payloads[] = {0, 1, 47, 48, 49, 1448, 1449, 10000, 65535 - 40 - 60};
 
 	for (unsigned int kind = 0; kind < 12; kind++) {
 		struct packet_spec spec = {
@@ -468,7 +493,8 @@ static void longest_frame_gives_as_many_segments_as_are_allowed_and_no_more(void
 {
 	struct packet_spec spec = tcp4;
 
-	for (spec.payload_len = 128 * 100 - 1; spec.payload_len <= 128 * 100 + 1; spec.payload_len++)
+	for (spec.payload_len = 128 * 100 - 1; spec.payload_len <= 128 * 100 + 1;
+		spec.payload_len++)
 		check_cut(&spec, 100, 1);
 	/* All of them with the longest headers, over several buffers each. */
 	spec.tcp_options = 40;
@@ -550,12 +576,12 @@ static void copy_has_every_byte_and_room_for_a_tag(void **state)
 		struct rte_mbuf *mbuf;
 		struct taken taken;
 
-		packet_make(&packet, &(struct packet_spec){ .payload_len = len - 14 });
+		packet_make(&packet, &(struct packet_spec){.payload_len = len - 14});
 		assert_int_equal(packet.len, len);
 		take(&taken, &none, 77);
 		mbuf = offload_copy_to_mbuf(&taken.frame, pool);
 		assert_non_null(mbuf);
-		assert_int_equal(rte_mbuf_check(mbuf, 1, &(const char *){ NULL }), 0);
+		assert_int_equal(rte_mbuf_check(mbuf, 1, &(const char *){NULL}), 0);
 		assert_int_equal(mbuf->ol_flags, 0);
 		assert_true(rte_pktmbuf_headroom(mbuf) >= 4);
 		assert_memory_equal(rte_pktmbuf_read(mbuf, 0, len, got), packet.bytes, len);
@@ -567,7 +593,7 @@ static void copy_has_every_byte_and_room_for_a_tag(void **state)
 
 static void random_words_over_random_frames_never_leave_the_frame(void **state)
 {
-	static const uint8_t types[] = { 0, 1, 4, 3, 5, 0x81, 0x84 };
+	static const uint8_t types[] = {0, 1, 4, 3, 5, 0x81, 0x84};
 
 	srandom(2);
 	for (unsigned int i = 0; i < 40000; i++) {
@@ -606,7 +632,8 @@ static void random_words_over_random_frames_never_leave_the_frame(void **state)
 		take(&taken, &words, 1 + random() % 2000);
 		if (offload_validate(&taken.frame, ALL)) {
 			uint8_t accepts = random() & ALL;
-			unsigned int n = offload_resolve(offload, &taken.frame, accepts, &out, &reason);
+			unsigned int n =
+				offload_resolve(offload, &taken.frame, accepts, &out, &reason);
 
 			for (unsigned int f = 0; f < n; f++) {
 				static uint8_t got[70000];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Frames for tests, built byte by byte, and checksums computed the slow way, independent of the code under test. */
+/* Frames for tests, built byte by byte, and checksums computed the slow way, independent of the
+ * code under test. */
 #ifndef TEST_PACKETS_H
 #define TEST_PACKETS_H
 
@@ -17,8 +18,8 @@ struct packet_spec {
 	unsigned int n_extensions; /* IPv6 hop-by-hop headers of 8 bytes */
 	unsigned int ip_options;   /* bytes of IPv4 options, times of 4 */
 	unsigned int tcp_options;
-	bool routing;              /* one of the extensions is a routing header */
-	bool fragment;             /* IPv4: more fragments set */
+	bool routing;  /* one of the extensions is a routing header */
+	bool fragment; /* IPv4: more fragments set */
 	uint32_t payload_len;
 };
 
@@ -57,7 +58,7 @@ static inline uint32_t slow_sum(const uint8_t *bytes, uint32_t len, uint32_t sum
 static inline uint32_t slow_pseudo_sum(const uint8_t *ip, uint32_t l4_len, uint8_t protocol)
 {
 	uint32_t sum = ip[0] >> 4 == 4 ? slow_sum(ip + 12, 8, 0) : slow_sum(ip + 8, 32, 0);
-	uint8_t rest[8] = { 0 };
+	uint8_t rest[8] = {0};
 
 	put16(rest, l4_len >> 16);
 	put16(rest + 2, l4_len);
@@ -100,7 +101,9 @@ static inline void packet_make(struct packet *packet, const struct packet_spec *
 		put16(b + 4, spec->n_extensions * 8 + l4_len + spec->payload_len);
 		b[6] = protocol;
 		b[7] = 64;
-		memcpy(b + 8, "\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\1\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\2", 32);
+		memcpy(b + 8,
+			"\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\1\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\2",
+			32);
 		if (spec->n_extensions > 0)
 			b[6] = spec->routing ? IPPROTO_ROUTING : IPPROTO_HOPOPTS;
 		for (unsigned int i = 0; i < spec->n_extensions; i++)

@@ -104,6 +104,19 @@ static void bridges_cross_connects_addresses_workers_and_counters_are_lists(void
 		"up0            5       320           6       384  0\n");
 }
 
+static void port_without_a_peer_has_no_pid(void **state)
+{
+	json_t *result = json_loads(
+		"{\"ports\":[{\"name\":\"p\",\"peer_pid\":-1,\"peer_uid\":-1}]}", 0, NULL);
+	char *text = rendered(render_port, result);
+
+	assert_string_equal(text, "name:              p\n"
+				  "peer pid:          -\n"
+				  "peer uid:          -\n");
+	free(text);
+	json_decref(result);
+}
+
 /* Results that another version, or something else, might give. */
 static void results_of_another_shape_are_shown_as_far_as_they_go(void **state)
 {
@@ -147,6 +160,7 @@ int main(void)
 		cmocka_unit_test(ports_are_a_list),
 		cmocka_unit_test(guest_port_is_shown_with_features_memory_rings_and_drops),
 		cmocka_unit_test(bridges_cross_connects_addresses_workers_and_counters_are_lists),
+		cmocka_unit_test(port_without_a_peer_has_no_pid),
 		cmocka_unit_test(results_of_another_shape_are_shown_as_far_as_they_go),
 		cmocka_unit_test(list_beyond_its_room_ends_with_dots),
 	};
