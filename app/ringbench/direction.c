@@ -6,7 +6,8 @@
 
 #include <linux/virtio_net.h>
 
-/* Frames in flight per queue unless --window says otherwise: what the receiving ring can take, less an eighth. */
+/* Frames in flight per queue unless --window says otherwise: what the receiving ring can take, less
+ * an eighth. */
 static uint64_t default_window(const struct direction *direction, const struct options *options)
 {
 	const struct ring *rx = &direction->to->queues[0].rx.ring;
@@ -18,8 +19,8 @@ static uint64_t default_window(const struct direction *direction, const struct o
 	if (direction->mss != 0 && !session_has(direction->to, VIRTIO_NET_F_GUEST_TSO4)) {
 		uint32_t n_segments = direction->frame_payload / direction->mss + 1;
 
-		buffers = n_segments * (uint64_t)session_buffers_per_frame(
-			direction->to, direction->mss + direction->received.payload);
+		buffers = n_segments * (uint64_t)session_buffers_per_frame(direction->to,
+					       direction->mss + direction->received.payload);
 	}
 	frames = rx->n_slots / buffers;
 	if (frames > tx->n_slots)
@@ -36,13 +37,15 @@ int direction_init(struct direction *direction, const struct options *options, s
 	*direction = (struct direction){.from = from, .to = to, .active = active};
 	direction->partial_csum = session_has(from, VIRTIO_NET_F_CSUM);
 	tcp = session_has(from, VIRTIO_NET_F_HOST_TSO4) && !options->imix &&
-		options->size > options->mss + FRAME_ETH_LEN + FRAME_IP_LEN + FRAME_TCP_LEN + FRAME_VLAN_LEN;
+	      options->size >
+		      options->mss + FRAME_ETH_LEN + FRAME_IP_LEN + FRAME_TCP_LEN + FRAME_VLAN_LEN;
 	direction->mss = tcp ? (uint16_t)options->mss : 0;
 	frame_format_init(
 		&direction->sent, from->number, to->number, from->socket->vlan, tcp, seed);
 	frame_format_init(
 		&direction->received, from->number, to->number, to->socket->vlan, tcp, seed);
-	direction->sent.trailer = direction->received.trailer = options->verify == VERIFY_ALL && !tcp;
+	direction->sent.trailer = direction->received.trailer =
+		options->verify == VERIFY_ALL && !tcp;
 	direction->received.any_mac = from == to;
 	direction->mergeable = session_has(to, VIRTIO_NET_F_MRG_RXBUF);
 	direction->rules = (struct offload_rules){
@@ -58,7 +61,8 @@ int direction_init(struct direction *direction, const struct options *options, s
 	if (options->rate_pps == 0) {
 		direction->window = options->window / options->n_queues;
 		if (direction->window == 0)
-			direction->window = options->window != 0 ? 1 : default_window(direction, options);
+			direction->window =
+				options->window != 0 ? 1 : default_window(direction, options);
 	}
 	direction->n_flows = options->n_flows;
 	direction->flows = calloc(direction->n_flows, sizeof(*direction->flows));

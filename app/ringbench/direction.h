@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Frames that go from one socket to another (or come back to the same): their looks, their flows, what became of them. */
+/* Frames that go from one socket to another (or come back to the same): their looks, their flows,
+ * what became of them. */
 #ifndef RINGBENCH_DIRECTION_H
 #define RINGBENCH_DIRECTION_H
 
@@ -21,9 +22,9 @@ struct direction_flow {
 /* The share of one transmit queue. */
 struct direction_queue {
 	uint64_t n_sent;
-	uint64_t n_settled; /* of those, received or lost: the rest is in flight */
+	uint64_t n_settled;   /* of those, received or lost: the rest is in flight */
 	uint64_t n_suspended; /* of the rest, not waited for any more, though they may still come */
-	uint64_t n_warmup;  /* warm-up frames received that were sent here */
+	uint64_t n_warmup;    /* warm-up frames received that were sent here */
 };
 
 struct direction_counters {
@@ -35,7 +36,8 @@ struct direction_counters {
 	uint64_t n_faults[FRAME_N_FAULTS];
 	uint64_t n_misdirected; /* frames of another direction that came out at this one's end */
 	uint64_t n_foreign;     /* not sent by us */
-	uint64_t n_stalls;      /* times that nothing came and sending went on without what was in flight */
+	uint64_t n_stalls; /* times that nothing came and sending went on without what was in flight
+			    */
 	uint64_t n_unsent_late; /* open loop: frames that were due and could not be sent in time */
 	/* The part of loss and duplicates that falls to a back end that went away (--reconnect). */
 	uint64_t n_outage_lost;
@@ -45,16 +47,16 @@ struct direction_counters {
 struct direction {
 	struct session *from;
 	struct session *to;
-	bool active; /* sends measured frames; else only warm-up ones, so that a bridge learns */
+	bool active;    /* sends measured frames; else only warm-up ones, so that a bridge learns */
 	bool mergeable; /* the receiving end */
 	struct frame_format sent;
 	struct frame_format received;
 	struct offload_rules rules;
 	bool partial_csum;
-	uint16_t mss; /* 0: no segmentation left to do */
+	uint16_t mss;           /* 0: no segmentation left to do */
 	uint32_t frame_payload; /* TCP: of the whole frame */
 	uint32_t bare_size;     /* TCP: of the whole frame */
-	uint64_t window; /* frames in flight per queue; 0: open loop */
+	uint64_t window;        /* frames in flight per queue; 0: open loop */
 	unsigned int n_flows;
 	struct direction_flow *flows;
 	struct direction_queue queues[OPTIONS_MAX_QUEUES];
@@ -76,7 +78,8 @@ static inline uint64_t direction_in_flight(const struct direction *direction, un
 
 uint64_t direction_total_in_flight(const struct direction *direction, unsigned int n_queues);
 
-/* `n_lost` frames of a queue are known to be lost: suspended ones first, they have been waited for longest. */
+/* `n_lost` frames of a queue are known to be lost: suspended ones first, they have been waited for
+ * longest. */
 void direction_settle_lost(struct direction_queue *share, uint64_t n_lost);
 
 /* Does not wait for what is in flight any more. It is not lost: see flow_suspend(). */

@@ -8,7 +8,8 @@ static uint64_t *word_of(struct flow *flow, uint32_t seq)
 	return &flow->bits[seq % FLOW_WINDOW / 64];
 }
 
-/* Marks that fell behind the window come along, or a comparison modulo 2^32 would one day read them as lying ahead. */
+/* Marks that fell behind the window come along, or a comparison modulo 2^32 would one day read them
+ * as lying ahead. */
 static void move_base(struct flow *flow, uint32_t base)
 {
 	flow->base = base;

@@ -5,14 +5,15 @@
  *      judged: received or lost          bits say which have arrived            not seen yet
  *   ------------------------------[ base ........................ next )---------------------->
  *
- * `next` is the highest number seen plus one. A number below `next` whose bit is clear arrives out of order
- * (reordered); one whose bit is set arrives again (duplicated). When the window moves on, numbers that fall out of it
- * with a clear bit are lost. What arrives below `floor` (behind the window, or written off by flow_flush()) cannot be
- * told from a duplicate any more and is counted as late.
+ * `next` is the highest number seen plus one. A number below `next` whose bit is clear arrives out
+ * of order (reordered); one whose bit is set arrives again (duplicated). When the window moves on,
+ * numbers that fall out of it with a clear bit are lost. What arrives below `floor` (behind the
+ * window, or written off by flow_flush()) cannot be told from a duplicate any more and is counted
+ * as late.
  *
- * A pause in which nothing arrives does not make what is on its way lost; but whoever waits may want to send on. After
- * flow_suspend() the numbers sent until then are still awaited, without a claim to their order, while later ones count
- * as usual.
+ * A pause in which nothing arrives does not make what is on its way lost; but whoever waits may
+ * want to send on. After flow_suspend() the numbers sent until then are still awaited, without a
+ * claim to their order, while later ones count as usual.
  *
  * Numbers are 32 bits, free-running, compared modulo 2^32.
  */
@@ -25,11 +26,11 @@
 #define FLOW_WINDOW 4096
 
 struct flow {
-	uint32_t next;  /* highest number seen, plus one */
-	uint32_t base;  /* first number of the bitmap; multiple of 64 */
-	uint32_t floor; /* numbers below are judged */
-	uint32_t sent;  /* next number to send: written by the transmit side */
-	uint32_t suspended; /* numbers below were sent before the last flow_suspend() */
+	uint32_t next;       /* highest number seen, plus one */
+	uint32_t base;       /* first number of the bitmap; multiple of 64 */
+	uint32_t floor;      /* numbers below are judged */
+	uint32_t sent;       /* next number to send: written by the transmit side */
+	uint32_t suspended;  /* numbers below were sent before the last flow_suspend() */
 	uint64_t n_received; /* distinct numbers */
 	uint64_t n_duplicated;
 	uint64_t n_reordered;
@@ -39,21 +40,22 @@ struct flow {
 };
 
 enum flow_verdict {
-	FLOW_NEW,        /* first arrival, in order or not */
-	FLOW_DELAYED,    /* first arrival, of a number sent before the last flow_suspend() */
+	FLOW_NEW,     /* first arrival, in order or not */
+	FLOW_DELAYED, /* first arrival, of a number sent before the last flow_suspend() */
 	FLOW_DUPLICATED,
 	FLOW_LATE,
-	FLOW_UNSENT,     /* this number was never sent: not counted here */
+	FLOW_UNSENT, /* this number was never sent: not counted here */
 };
 
 /* Whatever is not the next number in order; see flow_receive(). */
 enum flow_verdict flow_receive_slow(struct flow *flow, uint32_t seq);
 
-/* Takes note of the arrival of `seq`. A frame counts as received only when the verdict is FLOW_NEW or FLOW_DELAYED. */
+/* Takes note of the arrival of `seq`. A frame counts as received only when the verdict is FLOW_NEW
+ * or FLOW_DELAYED. */
 static inline enum flow_verdict flow_receive(struct flow *flow, uint32_t seq)
 {
-	if (__builtin_expect(seq != flow->next || seq - flow->base >= FLOW_WINDOW ||
-			seq == flow->sent, 0))
+	if (__builtin_expect(
+		    seq != flow->next || seq - flow->base >= FLOW_WINDOW || seq == flow->sent, 0))
 		return flow_receive_slow(flow, seq);
 	flow->bits[seq % FLOW_WINDOW / 64] |= UINT64_C(1) << (seq % 64);
 	flow->next = seq + 1;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "frame.h"
 
-#define ETHERTYPE_IPV4  0x0800
-#define ETHERTYPE_VLAN  0x8100
-#define IP_PROTO_TCP    6
-#define IP_PROTO_UDP    17
-#define IP_DONT_FRAG    0x4000
-#define IP_TTL_SENT          64
-#define TCP_FLAG_ACK    0x10
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_VLAN 0x8100
+#define IP_PROTO_TCP   6
+#define IP_PROTO_UDP   17
+#define IP_DONT_FRAG   0x4000
+#define IP_TTL_SENT    64
+#define TCP_FLAG_ACK   0x10
 
 static const char *const fault_names[] = {
 	[FRAME_OK] = "ok",
@@ -21,14 +21,16 @@ static const char *const fault_names[] = {
 	[FRAME_FAULT_SEGMENT] = "segment",
 	[FRAME_FAULT_UNSENT] = "unsent",
 };
-_Static_assert(sizeof(fault_names) / sizeof(fault_names[0]) == FRAME_N_FAULTS, "a name for each fault");
+_Static_assert(
+	sizeof(fault_names) / sizeof(fault_names[0]) == FRAME_N_FAULTS, "a name for each fault");
 
 const char *frame_fault_name(enum frame_fault fault)
 {
 	return fault_names[fault];
 }
 
-/* Bytes that do not repeat within any distance a copy could go wrong by; made once, before the first frame. */
+/* Bytes that do not repeat within any distance a copy could go wrong by; made once, before the
+ * first frame. */
 static const uint8_t *pattern(void)
 {
 	static uint8_t bytes[FRAME_PATTERN_STARTS + FRAME_SIZE_MAX + 1];
@@ -74,8 +76,8 @@ void frame_mac(uint8_t mac[6], unsigned int number)
 	mac[5] = (uint8_t)number;
 }
 
-void frame_format_init(
-	struct frame_format *format, unsigned int from, unsigned int to, uint16_t vlan, bool tcp, uint64_t seed)
+void frame_format_init(struct frame_format *format, unsigned int from, unsigned int to,
+	uint16_t vlan, bool tcp, uint64_t seed)
 {
 	*format = (struct frame_format){.vlan = vlan, .tcp = tcp, .seed = seed};
 	frame_mac(format->src_mac, from);
@@ -161,7 +163,8 @@ static void build_l4(const struct frame_format *format, uint8_t *frame, uint32_t
 	} else {
 		put16(l4 + 4, len);
 	}
-	/* UDP without an offload goes without a checksum (RFC 768: zero); left to do, the field holds the pseudo header's sum. */
+	/* UDP without an offload goes without a checksum (RFC 768: zero); left to do, the field
+	 * holds the pseudo header's sum. */
 	if (partial_csum)
 		put16(checksum, frame_sum_fold(frame_pseudo_sum(frame + format->l3, len)));
 }
@@ -180,19 +183,19 @@ void frame_build(const struct frame_format *format, uint8_t *frame, uint32_t siz
 
 static bool ethernet_matches(const struct frame_format *format, const uint8_t *frame)
 {
-	if (!format->any_mac &&
-		(memcmp(frame, format->dst_mac, 6) != 0 || memcmp(frame + 6, format->src_mac, 6) != 0))
+	if (!format->any_mac && (memcmp(frame, format->dst_mac, 6) != 0 ||
+					memcmp(frame + 6, format->src_mac, 6) != 0))
 		return false;
-	if (format->vlan != 0 &&
-		(get16(frame + 12) != ETHERTYPE_VLAN || (get16(frame + 14) & 0xfff) != format->vlan))
+	if (format->vlan != 0 && (get16(frame + 12) != ETHERTYPE_VLAN ||
+					 (get16(frame + 14) & 0xfff) != format->vlan))
 		return false;
 	return get16(frame + format->l3 - 2) == ETHERTYPE_IPV4;
 }
 
 static bool ip_matches(const struct frame_format *format, const uint8_t *ip, uint32_t len)
 {
-	if (ip[0] != 0x45 || get16(ip + 2) != len || get16(ip + 6) != IP_DONT_FRAG || ip[8] != IP_TTL_SENT ||
-		ip[9] != (format->tcp ? IP_PROTO_TCP : IP_PROTO_UDP))
+	if (ip[0] != 0x45 || get16(ip + 2) != len || get16(ip + 6) != IP_DONT_FRAG ||
+		ip[8] != IP_TTL_SENT || ip[9] != (format->tcp ? IP_PROTO_TCP : IP_PROTO_UDP))
 		return false;
 	if (memcmp(ip + 12, &format->src_ip, 4) != 0 || memcmp(ip + 16, &format->dst_ip, 4) != 0)
 		return false;
@@ -204,7 +207,8 @@ bool frame_pattern_matches(uint16_t id, uint32_t offset, const uint8_t *bytes, u
 	return memcmp(bytes, pattern_of(id) + offset, len) == 0;
 }
 
-enum frame_fault frame_verify(const struct frame_format *format, const uint8_t *frame, uint32_t size)
+enum frame_fault frame_verify(
+	const struct frame_format *format, const uint8_t *frame, uint32_t size)
 {
 	const uint8_t *l4 = frame + format->l4;
 	uint32_t body = format->payload + FRAME_RECORD_LEN;
@@ -218,13 +222,13 @@ enum frame_fault frame_verify(const struct frame_format *format, const uint8_t *
 	memcpy(&record, frame + format->payload, sizeof(record));
 	if (get16(l4 + 2) != FRAME_PORT_TO)
 		return FRAME_FAULT_L4;
-	if (format->tcp ? ntohl(frame_load32(l4 + 4)) != record.seq << 16 :
-			  get16(l4 + 4) != size - format->l4)
+	if (format->tcp ? ntohl(frame_load32(l4 + 4)) != record.seq << 16
+			: get16(l4 + 4) != size - format->l4)
 		return FRAME_FAULT_L4;
 	if (has_trailer && memcmp(frame + size - 8, &record, 8) != 0)
 		return FRAME_FAULT_RECORD;
-	if (!frame_pattern_matches(frame_load16(frame + format->l3 + 4), FRAME_RECORD_LEN, frame + body,
-			size - body - (has_trailer ? 8 : 0)))
+	if (!frame_pattern_matches(frame_load16(frame + format->l3 + 4), FRAME_RECORD_LEN,
+		    frame + body, size - body - (has_trailer ? 8 : 0)))
 		return FRAME_FAULT_PATTERN;
 	return FRAME_OK;
 }

@@ -2,20 +2,20 @@
 /*
  * The frames: Ethernet (VLAN tag or not), IPv4, UDP or TCP, a record, a pattern.
  *
- *      0        14 (18)       34 (38)      42 (46)            58 (62)                     size (- 8)
- *      +--------+-------------+------------+------------------+---------------------------+-----------+
- *      |Ethernet| IPv4        | UDP        | record           | pattern, from a start     | (trailer) |
- *      |        | id = tag    | source port| seq, check, tsc  | chosen by the IPv4 id     |           |
- *      +--------+-------------+------------+------------------+---------------------------+-----------+
+ *      0        14 (18)     34 (38)     42 (46)            58 (62)                  size (- 8)
+ *      +--------+-----------+-----------+------------------+------------------------+---------+
+ *      |Ethernet| IPv4      | UDP       | record           | pattern, from a start  |(trailer)|
+ *      |        | id: slot  | port: flow| seq, check, tsc  | chosen by the IPv4 id  |         |
+ *      +--------+-----------+-----------+------------------+------------------------+---------+
  *
  * A frame is built once. Only its record is written when it is sent, plus the ports,
- * the TCP sequence number, and with `trailer` the last eight bytes. The check word mixes everything that differs between
- * two good frames (sequence, stamp, source port, IPv4 id, length) with a seed of the run and direction, so a frame that
- * is damaged there, cut, mixed from two, or delivered to the wrong socket is found by one compare; frame_verify() looks
- * at every other byte.
+ * the TCP sequence number, and with `trailer` the last eight bytes. The check word mixes everything
+ * that differs between two good frames (sequence, stamp, source port, IPv4 id, length) with a seed
+ * of the run and direction, so a frame that is damaged there, cut, mixed from two, or delivered to
+ * the wrong socket is found by one compare; frame_verify() looks at every other byte.
  *
- * TCP frames are there for segmentation: sequence number = record's seq * 65536 + payload offset, so that each segment
- * says which bytes of which frame it carries.
+ * TCP frames are there for segmentation: sequence number = record's seq * 65536 + payload offset,
+ * so that each segment says which bytes of which frame it carries.
  */
 #ifndef RINGBENCH_FRAME_H
 #define RINGBENCH_FRAME_H
@@ -33,16 +33,18 @@
 #define FRAME_UDP_LEN  8u
 #define FRAME_TCP_LEN  20u
 
-#define FRAME_SIZE_MIN 60u    /* Ethernet without FCS */
+#define FRAME_SIZE_MIN 60u /* Ethernet without FCS */
 #define FRAME_SIZE_MAX 65535u
 
-/* Flow n has source port FRAME_PORT_BASE + n (the ports IANA leaves free); the destination is the discard port. */
-#define FRAME_PORT_BASE  49152u
-#define FRAME_MAX_FLOWS  16384u
-#define FRAME_PORT_TO    9u
+/* Flow n has source port FRAME_PORT_BASE + n (the ports IANA leaves free); the destination is the
+ * discard port. */
+#define FRAME_PORT_BASE 49152u
+#define FRAME_MAX_FLOWS 16384u
+#define FRAME_PORT_TO   9u
 
-/* Warm-up frames of queue q are the flow FRAME_WARMUP_FLOW - q: the port numbers below FRAME_PORT_BASE. */
-#define FRAME_WARMUP_FLOW 0xffffu
+/* Warm-up frames of queue q are the flow FRAME_WARMUP_FLOW - q: the port numbers below
+ * FRAME_PORT_BASE. */
+#define FRAME_WARMUP_FLOW    0xffffu
 
 #define FRAME_PATTERN_STARTS 4096u
 
@@ -54,7 +56,8 @@ struct frame_record {
 
 #define FRAME_RECORD_LEN ((unsigned int)sizeof(struct frame_record))
 
-/* How the frames of one direction look at one of its ends; the two ends differ in the VLAN tag at most. */
+/* How the frames of one direction look at one of its ends; the two ends differ in the VLAN tag at
+ * most. */
 struct frame_format {
 	uint8_t src_mac[6];
 	uint8_t dst_mac[6];
@@ -63,7 +66,8 @@ struct frame_format {
 	uint16_t vlan; /* 0: no tag */
 	bool tcp;
 	bool trailer;
-	bool any_mac; /* verify: do not look at the MAC addresses (whoever loops frames may swap them) */
+	bool any_mac; /* verify: do not look at the MAC addresses (whoever loops frames may swap
+			 them) */
 	/* Offsets, from vlan and tcp. */
 	uint16_t l3;
 	uint16_t l4;
@@ -74,29 +78,34 @@ struct frame_format {
 /* What is wrong with a frame; each has a counter. */
 enum frame_fault {
 	FRAME_OK,
-	FRAME_FAULT_RECORD,   /* check word or trailer: sequence, stamp, ports, id or length are not those of one frame */
+	FRAME_FAULT_RECORD, /* check word or trailer: sequence, stamp, ports, id or length are not
+			       those of one frame */
 	FRAME_FAULT_ETHERNET,
 	FRAME_FAULT_IP,
 	FRAME_FAULT_L4,       /* ports, length, TCP sequence number */
-	FRAME_FAULT_CHECKSUM, /* UDP or TCP checksum neither right nor left to do as the header says */
+	FRAME_FAULT_CHECKSUM, /* UDP or TCP checksum neither right nor left to do as the header says
+			       */
 	FRAME_FAULT_PATTERN,
-	FRAME_FAULT_HEADER,   /* virtio-net header: bits or values that were not negotiated, number of buffers */
-	FRAME_FAULT_SEGMENT,  /* a TCP segment out of its place */
-	FRAME_FAULT_UNSENT,   /* a number that was never sent */
+	FRAME_FAULT_HEADER, /* virtio-net header: bits or values that were not negotiated, number of
+			       buffers */
+	FRAME_FAULT_SEGMENT, /* a TCP segment out of its place */
+	FRAME_FAULT_UNSENT,  /* a number that was never sent */
 	FRAME_N_FAULTS,
 };
 
 const char *frame_fault_name(enum frame_fault fault);
 
-/* Socket n (1..255) has MAC 52:54:00:72:62:n and address 198.18.0.n (the range for benchmarks, RFC 2544). */
+/* Socket n (1..255) has MAC 52:54:00:72:62:n and address 198.18.0.n (the range for benchmarks, RFC
+ * 2544). */
 void frame_mac(uint8_t mac[6], unsigned int number);
-void frame_format_init(
-	struct frame_format *format, unsigned int from, unsigned int to, uint16_t vlan, bool tcp, uint64_t seed);
+void frame_format_init(struct frame_format *format, unsigned int from, unsigned int to,
+	uint16_t vlan, bool tcp, uint64_t seed);
 
 /* Smallest size that holds headers and record. */
 unsigned int frame_size_min(const struct frame_format *format);
 
-/* Writes `size` bytes at `frame`; the record is left to frame_stamp(). With partial_csum the L4 checksum is left to do. */
+/* Writes `size` bytes at `frame`; the record is left to frame_stamp(). With partial_csum the L4
+ * checksum is left to do. */
 void frame_build(const struct frame_format *format, uint8_t *frame, uint32_t size, uint16_t id,
 	uint16_t flow, bool partial_csum);
 
@@ -148,11 +157,11 @@ static inline unsigned int frame_flow(const struct frame_format *format, const u
 }
 
 /*
- * Makes a built frame the number `seq` of `flow`, sent now. `size` and `id` are what it was built with: nothing is read
- * back from the frame, whose cache lines may be with the device.
+ * Makes a built frame the number `seq` of `flow`, sent now. `size` and `id` are what it was built
+ * with: nothing is read back from the frame, whose cache lines may be with the device.
  */
-static inline void frame_stamp(const struct frame_format *format, uint8_t *frame, uint32_t size, uint16_t id,
-	unsigned int flow, uint32_t seq, uint64_t tsc)
+static inline void frame_stamp(const struct frame_format *format, uint8_t *frame, uint32_t size,
+	uint16_t id, unsigned int flow, uint32_t seq, uint64_t tsc)
 {
 	struct frame_record record = {.seq = seq, .tsc = tsc};
 	/* Source port, then destination; warm-up flows wrap to the ports below the base. */
@@ -172,8 +181,8 @@ static inline void frame_stamp(const struct frame_format *format, uint8_t *frame
 }
 
 /*
- * The one compare every frame gets. `frame` has at least frame_size_min() bytes; bare_size counts the whole frame.
- * *record is the only copy of the record taken: use it from then on.
+ * The one compare every frame gets. `frame` has at least frame_size_min() bytes; bare_size counts
+ * the whole frame. *record is the only copy of the record taken: use it from then on.
  */
 static inline bool frame_is_good(const struct frame_format *format, const uint8_t *frame,
 	uint32_t bare_size, struct frame_record *record)
@@ -183,19 +192,22 @@ static inline bool frame_is_good(const struct frame_format *format, const uint8_
 }
 
 /*
- * Every byte of a frame of `size` bytes whose record is good, except the L4 checksum, which depends on the virtio-net
- * header (offload.h).
+ * Every byte of a frame of `size` bytes whose record is good, except the L4 checksum, which depends
+ * on the virtio-net header (offload.h).
  */
-enum frame_fault frame_verify(const struct frame_format *format, const uint8_t *frame, uint32_t size);
+enum frame_fault frame_verify(
+	const struct frame_format *format, const uint8_t *frame, uint32_t size);
 
-/* Compares `len` payload bytes from `offset` (>= record) on with the pattern of `id` (network order, as it lies in the frame). */
+/* Compares `len` payload bytes from `offset` (>= record) on with the pattern of `id` (network
+ * order, as it lies in the frame). */
 bool frame_pattern_matches(uint16_t id, uint32_t offset, const uint8_t *bytes, uint32_t len);
 
 /* Internet checksum (RFC 1071), not yet complemented, of `len` bytes on top of `sum`. */
 uint32_t frame_sum(const uint8_t *bytes, uint32_t len, uint32_t sum);
 uint16_t frame_sum_fold(uint32_t sum);
 
-/* Sum over the pseudo header of `l4_len` bytes of TCP or UDP, taken from the IPv4 header at `ip`. */
+/* Sum over the pseudo header of `l4_len` bytes of TCP or UDP, taken from the IPv4 header at `ip`.
+ */
 uint32_t frame_pseudo_sum(const uint8_t *ip, uint32_t l4_len);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A log-linear histogram of latencies: eight buckets for each power of two, so that a bucket is at most 12.5 % wide and
- * recording costs one bit scan and one increment. Values are TSC cycles; the report turns them into nanoseconds.
+ * A log-linear histogram of latencies: eight buckets for each power of two, so that a bucket is at
+ * most 12.5 % wide and recording costs one bit scan and one increment. Values are TSC cycles; the
+ * report turns them into nanoseconds.
  */
 #ifndef RINGBENCH_HISTOGRAM_H
 #define RINGBENCH_HISTOGRAM_H
@@ -17,7 +18,8 @@ struct histogram {
 	uint64_t buckets[HISTOGRAM_N_BUCKETS];
 };
 
-/* Values below 8 have a bucket each; above, the leading bit chooses the octave and the three bits behind it the bucket. */
+/* Values below 8 have a bucket each; above, the leading bit chooses the octave and the three bits
+ * behind it the bucket. */
 static inline unsigned int histogram_bucket(uint64_t value)
 {
 	unsigned int shift;
@@ -40,8 +42,8 @@ static inline void histogram_add(struct histogram *histogram, uint64_t value)
 uint64_t histogram_bucket_top(unsigned int bucket);
 
 /*
- * The value that `fraction` (0..1) of the recorded ones do not exceed: the top of its bucket, so at most 12.5 % too
- * high and never too low, and never above the maximum. 0 for an empty histogram.
+ * The value that `fraction` (0..1) of the recorded ones do not exceed: the top of its bucket, so at
+ * most 12.5 % too high and never too low, and never above the maximum. 0 for an empty histogram.
  */
 uint64_t histogram_quantile(const struct histogram *histogram, double fraction);
 

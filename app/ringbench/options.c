@@ -10,44 +10,55 @@
 
 #include <base/unix_socket.h>
 
-#include "virtio_features.h"
 #include "frame.h"
+#include "virtio_features.h"
 
 static const char usage[] =
 	"Usage: ringbench -s PATH[,listen] [-s PATH[,listen]]... [options]\n"
-	"Drives the rings of vhost-user back ends as guests do: sends numbered frames, checks what comes back.\n"
+	"Drives the rings of vhost-user back ends as guests do: sends numbered frames, checks what "
+	"comes back.\n"
 	"\n"
-	"  -s, --socket PATH[,listen]  a back end's socket (up to 16); with \"listen\" the back end connects to us\n"
-	"      --topology loop|pair    frames come back on the socket they left by, or on its partner: 1<->2, 3<->4\n"
+	"  -s, --socket PATH[,listen]  a back end's socket (up to 16); with \"listen\" the back "
+	"end connects to us\n"
+	"      --topology loop|pair    frames come back on the socket they left by, or on its "
+	"partner: 1<->2, 3<->4\n"
 	"                              (default: loop for one socket, pair for an even number)\n"
 	"      --one-way               pairs: only first -> second\n"
 	"      --queues N              queue pairs per socket (1; up to 16)\n"
 	"      --ring N                ring size, a power of two (256)\n"
-	"      --flows N               UDP flows per direction, spread over the queues (as many as queues)\n"
-	"      --features [N:]LIST     switch features, for all sockets or for socket N: +csum,+tso,-mrg_rxbuf,\n"
-	"                              -in_order,-indirect,+event_idx; each is taken where the back end offers it\n"
+	"      --flows N               UDP flows per direction, spread over the queues (as many as "
+	"queues)\n"
+	"      --features [N:]LIST     switch features, for all sockets or for socket N: "
+	"+csum,+tso,-mrg_rxbuf,\n"
+	"                              -in_order,-indirect,+event_idx; each is taken where the "
+	"back end offers it\n"
 	"      --vlan [N:]VID          tag frames (all sockets, or socket N)\n"
 	"\n"
-	"      --size N|imix           frame size in bytes without FCS (64); imix: 7:4:1 of 64, 590 and 1518\n"
+	"      --size N|imix           frame size in bytes without FCS (64); imix: 7:4:1 of 64, "
+	"590 and 1518\n"
 	"      --mss N                 with +tso: payload bytes per segment (1448)\n"
-	"      --window N              closed loop: frames in flight per direction (7/8 of its rings)\n"
+	"      --window N              closed loop: frames in flight per direction (7/8 of its "
+	"rings)\n"
 	"      --rate PPS              open loop: frames per second and direction\n"
 	"      --batch N               most frames handled per ring at a time (32)\n"
 	"      --rx-buffer BYTES       size of a receive buffer, header included\n"
 	"      --segment BYTES         longer frames are sent as chains of pieces (4096)\n"
 	"      --verify sampled|all|header\n"
-	"                              every byte of one frame in 61, of every frame, or the record of each alone\n"
+	"                              every byte of one frame in 61, of every frame, or the "
+	"record of each alone\n"
 	"\n"
 	"      --count N               frames per direction      --duration SECONDS  (5)\n"
 	"      --deadline SECONDS      to connect and to see the first frames (10)\n"
-	"      --stall SECONDS         silence after which sending goes on without the frames in flight (0.5)\n"
+	"      --stall SECONDS         silence after which sending goes on without the frames in "
+	"flight (0.5)\n"
 	"      --reconnect             when a back end goes away, connect again and go on\n"
 	"      --sleep                 wait for calls instead of polling\n"
 	"      --cpu N                 run on this CPU\n"
 	"      --interval SECONDS      print a line that often      -j, --json  print JSON\n"
 	"  -h, --help                  -V, --version\n"
 	"\n"
-	"Exit status: 0 all checks hold, 1 a check failed, 2 wrong usage, 3 no connection or no agreement.\n";
+	"Exit status: 0 all checks hold, 1 a check failed, 2 wrong usage, 3 no connection or no "
+	"agreement.\n";
 
 enum {
 	OPT_TOPOLOGY = 256,
@@ -119,7 +130,8 @@ struct parser {
 	struct options_socket each[OPTIONS_MAX_SOCKETS];
 };
 
-__attribute__((format(printf, 2, 3))) static int fail(struct parser *parser, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int fail(
+	struct parser *parser, const char *format, ...)
 {
 	va_list args;
 
@@ -129,21 +141,22 @@ __attribute__((format(printf, 2, 3))) static int fail(struct parser *parser, con
 	return -EINVAL;
 }
 
-static int number(struct parser *parser, const char *name, const char *text, uint64_t min, uint64_t max,
-	uint64_t *value)
+static int number(struct parser *parser, const char *name, const char *text, uint64_t min,
+	uint64_t max, uint64_t *value)
 {
 	char *end;
 
 	errno = 0;
 	*value = strtoull(text, &end, 10);
-	if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || *value < min || *value > max)
+	if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || *value < min ||
+		*value > max)
 		return fail(parser, "--%s %s: give a whole number from %llu to %llu", name, text,
 			(unsigned long long)min, (unsigned long long)max);
 	return 0;
 }
 
-static int number32(struct parser *parser, const char *name, const char *text, uint32_t min, uint32_t max,
-	uint32_t *value)
+static int number32(struct parser *parser, const char *name, const char *text, uint32_t min,
+	uint32_t max, uint32_t *value)
 {
 	uint64_t wide;
 
@@ -153,8 +166,8 @@ static int number32(struct parser *parser, const char *name, const char *text, u
 	return 0;
 }
 
-static int seconds(
-	struct parser *parser, const char *name, const char *text, double min, double max, uint64_t *us)
+static int seconds(struct parser *parser, const char *name, const char *text, double min,
+	double max, uint64_t *us)
 {
 	char *end;
 	double value = strtod(text, &end);
@@ -173,7 +186,8 @@ static int add_socket(struct parser *parser, char *text)
 	char *comma = strrchr(text, ',');
 
 	if (options->n_sockets == OPTIONS_MAX_SOCKETS)
-		return fail(parser, "--socket %s: more than %u sockets; start a second ringbench for the rest",
+		return fail(parser,
+			"--socket %s: more than %u sockets; start a second ringbench for the rest",
 			text, OPTIONS_MAX_SOCKETS);
 	entry = &options->sockets[options->n_sockets];
 	if (comma != NULL && strcmp(comma, ",listen") == 0) {
@@ -188,7 +202,8 @@ static int add_socket(struct parser *parser, char *text)
 }
 
 /* "N:rest" or "rest": which socket's settings are meant. */
-static struct options_socket *select_socket(struct parser *parser, const char *name, const char **text)
+static struct options_socket *select_socket(
+	struct parser *parser, const char *name, const char **text)
 {
 	const char *colon = strchr(*text, ':');
 	char *end;
@@ -198,8 +213,8 @@ static struct options_socket *select_socket(struct parser *parser, const char *n
 		return &parser->all;
 	socket = strtoul(*text, &end, 10);
 	if (end != colon || socket < 1 || socket > OPTIONS_MAX_SOCKETS) {
-		fail(parser, "--%s %s: before the colon stands a socket's number, from 1 to %u", name, *text,
-			OPTIONS_MAX_SOCKETS);
+		fail(parser, "--%s %s: before the colon stands a socket's number, from 1 to %u",
+			name, *text, OPTIONS_MAX_SOCKETS);
 		return NULL;
 	}
 	if (socket > parser->highest_socket)
@@ -214,8 +229,8 @@ static int parse_features(struct parser *parser, const char *text)
 
 	if (settings == NULL)
 		return -EINVAL;
-	return features_parse(
-		text, &settings->features_on, &settings->features_off, parser->error, parser->error_size);
+	return features_parse(text, &settings->features_on, &settings->features_off, parser->error,
+		parser->error_size);
 }
 
 static int parse_vlan(struct parser *parser, const char *text)
@@ -249,7 +264,8 @@ static int parse_ring(struct parser *parser, const char *text)
 	while (next < size)
 		next *= 2;
 	if (next != size)
-		return fail(parser, "--ring %s: a ring's size is a power of two; try --ring %u", text, next);
+		return fail(parser, "--ring %s: a ring's size is a power of two; try --ring %u",
+			text, next);
 	parser->options->ring_size = size;
 	return 0;
 }
@@ -316,7 +332,8 @@ static int parse_one(struct parser *parser, int option, char *text)
 	case OPT_MSS:
 		return number32(parser, "mss", text, 88, 65000, &options->mss);
 	case OPT_WINDOW:
-		return number32(parser, "window", text, 1, OPTIONS_MAX_QUEUES * 32768, &options->window);
+		return number32(
+			parser, "window", text, 1, OPTIONS_MAX_QUEUES * 32768, &options->window);
 	case OPT_RATE:
 		return number(parser, "rate", text, 1, 1000000000, &options->rate_pps);
 	case OPT_BATCH:
@@ -357,8 +374,10 @@ static int apply_socket_settings(struct parser *parser)
 		struct options_socket *entry = &options->sockets[i];
 		const struct options_socket *own = &parser->each[i];
 
-		entry->features_on = (parser->all.features_on & ~own->features_off) | own->features_on;
-		entry->features_off = (parser->all.features_off & ~own->features_on) | own->features_off;
+		entry->features_on =
+			(parser->all.features_on & ~own->features_off) | own->features_on;
+		entry->features_off =
+			(parser->all.features_off & ~own->features_on) | own->features_off;
 		entry->vlan = own->vlan != 0 ? own->vlan : parser->all.vlan;
 	}
 	return 0;
@@ -372,7 +391,8 @@ static int check_topology(struct parser *parser)
 		options->topology = options->n_sockets == 1 ? TOPOLOGY_LOOP : TOPOLOGY_PAIR;
 	if (options->topology == TOPOLOGY_PAIR && options->n_sockets % 2 != 0)
 		return fail(parser,
-			"%u sockets cannot be paired: give an even number of --socket, or --topology loop",
+			"%u sockets cannot be paired: give an even number of --socket, or "
+			"--topology loop",
 			options->n_sockets);
 	if (options->topology == TOPOLOGY_LOOP && options->one_way)
 		return fail(parser, "--one-way needs pairs of sockets (--topology pair)");
@@ -389,7 +409,9 @@ static int check_sizes(struct parser *parser)
 
 		frame_format_init(&format, 1, 2, options->sockets[i].vlan, false, 0);
 		if (smallest < frame_size_min(&format))
-			return fail(parser, "--size %u: a tagged frame (--vlan) has room for its record from %u on",
+			return fail(parser,
+				"--size %u: a tagged frame (--vlan) has room for its record from "
+				"%u on",
 				smallest, frame_size_min(&format));
 	}
 	return 0;
@@ -404,12 +426,14 @@ static int check_all(struct parser *parser)
 	if (options->n_flows == 0)
 		options->n_flows = options->n_queues;
 	if (options->n_flows < options->n_queues)
-		return fail(parser, "--flows %u: each of the %u queue pairs needs a flow of its own",
+		return fail(parser,
+			"--flows %u: each of the %u queue pairs needs a flow of its own",
 			options->n_flows, options->n_queues);
 	if (options->count != 0 && !parser->duration_given)
 		options->duration_us = UINT64_MAX;
 	if (options->rate_pps != 0 && options->window != 0)
-		return fail(parser, "--window belongs to the closed loop and --rate to the open one; give one of them");
+		return fail(parser, "--window belongs to the closed loop and --rate to the open "
+				    "one; give one of them");
 	if (check_topology(parser) != 0 || apply_socket_settings(parser) != 0)
 		return -EINVAL;
 	return check_sizes(parser);
@@ -446,8 +470,9 @@ enum options_result options_parse(
 			return OPTIONS_DONE;
 		}
 		if (option == '?' || option == ':') {
-			fail(&parser, option == ':' ? "%s needs a value; see ringbench --help" :
-						      "%s is not an option; see ringbench --help",
+			fail(&parser,
+				option == ':' ? "%s needs a value; see ringbench --help"
+					      : "%s is not an option; see ringbench --help",
 				argv[optind - 1]);
 			return OPTIONS_ERROR;
 		}
@@ -455,7 +480,9 @@ enum options_result options_parse(
 			return OPTIONS_ERROR;
 	}
 	if (optind < argc) {
-		fail(&parser, "%s: there are no arguments besides options; sockets are given with -s", argv[optind]);
+		fail(&parser,
+			"%s: there are no arguments besides options; sockets are given with -s",
+			argv[optind]);
 		return OPTIONS_ERROR;
 	}
 	return check_all(&parser) == 0 ? OPTIONS_RUN : OPTIONS_ERROR;

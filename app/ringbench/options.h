@@ -28,8 +28,8 @@ enum options_verify {
 struct options_socket {
 	const char *path; /* into argv */
 	bool listen;
-	uint16_t vlan;         /* 0: untagged */
-	uint64_t features_on;  /* relative to the default */
+	uint16_t vlan;        /* 0: untagged */
+	uint64_t features_on; /* relative to the default */
 	uint64_t features_off;
 };
 

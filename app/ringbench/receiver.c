@@ -67,8 +67,8 @@ static void judge_stray(const struct receiver *receiver, const uint8_t *frame, u
 	}
 	memcpy(&record, frame + format->payload, sizeof(record));
 	for (unsigned int i = 0; i < receiver->n_all; i++) {
-		if (frame_record_check(format, frame, bare_size, &record, receiver->all[i].sent.seed) !=
-			record.check)
+		if (frame_record_check(format, frame, bare_size, &record,
+			    receiver->all[i].sent.seed) != record.check)
 			continue;
 		/* Warm-up frames are flooded: a bridge does not know their destination yet. */
 		if (frame_flow(format, frame) < FRAME_MAX_FLOWS)
@@ -105,7 +105,8 @@ static void receive_segment(struct receiver *receiver, const struct virtio_net_h
 			count_warmup(direction, flow_number);
 		return;
 	}
-	if (flow_number >= direction->n_flows || ntohs(frame_load16(frame + format->l4 + 2)) != FRAME_PORT_TO) {
+	if (flow_number >= direction->n_flows ||
+		ntohs(frame_load16(frame + format->l4 + 2)) != FRAME_PORT_TO) {
 		judge_stray(receiver, frame, size);
 		return;
 	}
@@ -127,9 +128,10 @@ static void receive_segment(struct receiver *receiver, const struct virtio_net_h
 		count_fault(direction, fault);
 }
 
-/* Where the first compare fails, or the header is not all zero, or every byte is to be looked at. */
-static __attribute__((noinline)) void receive_carefully(
-	struct receiver *receiver, const uint8_t *buffer, uint32_t len, uint64_t now, bool look_at_all)
+/* Where the first compare fails, or the header is not all zero, or every byte is to be looked at.
+ */
+static __attribute__((noinline)) void receive_carefully(struct receiver *receiver,
+	const uint8_t *buffer, uint32_t len, uint64_t now, bool look_at_all)
 {
 	struct direction *direction = receiver->direction;
 	const struct frame_format *format = &direction->received;
@@ -194,9 +196,9 @@ static inline void receive_frame(
 	memcpy(&offload_words, buffer, sizeof(offload_words));
 	size = len - OFFLOAD_HEADER_LEN;
 	if (unlikely(look_at_all || offload_words != 0 || format->tcp ||
-			len < OFFLOAD_HEADER_LEN + FRAME_SIZE_MIN + FRAME_VLAN_LEN ||
-			!frame_is_good(format, frame, frame_bare_size(format, size), &record) ||
-			(flow_number = frame_flow(format, frame)) >= direction->n_flows)) {
+		     len < OFFLOAD_HEADER_LEN + FRAME_SIZE_MIN + FRAME_VLAN_LEN ||
+		     !frame_is_good(format, frame, frame_bare_size(format, size), &record) ||
+		     (flow_number = frame_flow(format, frame)) >= direction->n_flows)) {
 		receive_carefully(receiver, buffer, len, now, look_at_all);
 		return;
 	}
@@ -220,7 +222,8 @@ static void receive_parts(struct receiver *receiver, uint64_t now)
 		/* 5.1.6.4.1: all but the last are filled. */
 		if (i + 1 < receiver->n_parts && part->len != receiver->ring->buffer_bytes)
 			count_fault(receiver->direction, FRAME_FAULT_HEADER);
-		memcpy(receiver->frame + done, session_buffer(receiver->ring, part->slot), part->len);
+		memcpy(receiver->frame + done, session_buffer(receiver->ring, part->slot),
+			part->len);
 		done += part->len;
 	}
 	receive_frame(receiver, receiver->frame, done, now);
@@ -269,11 +272,13 @@ int receiver_poll(struct receiver *receiver, unsigned int max, uint64_t now)
 	if (n <= 0)
 		return n;
 	for (int i = 0; i < n; i++)
-		__builtin_prefetch(session_buffer(entry, receiver->used[i].slot) + OFFLOAD_HEADER_LEN);
+		__builtin_prefetch(
+			session_buffer(entry, receiver->used[i].slot) + OFFLOAD_HEADER_LEN);
 	for (int i = 0; i < n; i++) {
 		const uint8_t *buffer = session_buffer(entry, receiver->used[i].slot);
 
-		if (unlikely(mergeable && (receiver->n_wanted != 0 || load_num_buffers(buffer) != 1))) {
+		if (unlikely(mergeable &&
+			     (receiver->n_wanted != 0 || load_num_buffers(buffer) != 1))) {
 			n_done += receive_spread(
 				receiver, &receiver->used[i], receiver->slots + n_done, now);
 			continue;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The receive side of one ring: takes used buffers, judges the frames in them, offers the buffers again in their order. */
+/* The receive side of one ring: takes used buffers, judges the frames in them, offers the buffers
+ * again in their order. */
 #ifndef RINGBENCH_RECEIVER_H
 #define RINGBENCH_RECEIVER_H
 
@@ -11,9 +12,10 @@ struct receiver {
 	const struct direction *all; /* every direction, to tell where a stray frame belongs */
 	unsigned int n_all;
 	bool verify_all;
-	unsigned int verify_every;  /* 0: never look at every byte */
+	unsigned int verify_every; /* 0: never look at every byte */
 	unsigned int until_verify;
-	/* A frame over several buffers (VIRTIO_NET_F_MRG_RXBUF) of which `n_parts` of `n_wanted` are here; n_wanted 0: none. */
+	/* A frame over several buffers (VIRTIO_NET_F_MRG_RXBUF) of which `n_parts` of `n_wanted`
+	 * are here; n_wanted 0: none. */
 	unsigned int n_parts;
 	unsigned int n_wanted;
 	uint32_t parts_len;

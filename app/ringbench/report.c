@@ -17,7 +17,7 @@ static const char *const verify_names[] = {
 };
 
 static const struct {
-	const char *name;  /* in the table */
+	const char *name; /* in the table */
 	const char *json;
 	double fraction;
 } quantiles[] = {
@@ -49,7 +49,8 @@ static double busy_percent(const struct run *run)
 
 static double frames_per_turn(const struct run *run)
 {
-	return run->n_busy_turns == 0 ? 0 : (double)run->busy_frames / 2 / (double)run->n_busy_turns;
+	return run->n_busy_turns == 0 ? 0
+				      : (double)run->busy_frames / 2 / (double)run->n_busy_turns;
 }
 
 static void print_json(json_t *object)
@@ -80,7 +81,8 @@ static json_t *latency_json(const struct histogram *latency)
 
 	for (unsigned int i = 0; i < N_QUANTILES; i++)
 		json_object_set_new(object, quantiles[i].json,
-			json_integer((json_int_t)ns(histogram_quantile(latency, quantiles[i].fraction))));
+			json_integer((json_int_t)ns(
+				histogram_quantile(latency, quantiles[i].fraction))));
 	json_object_set_new(object, "max", json_integer((json_int_t)ns(latency->max)));
 	return object;
 }
@@ -150,11 +152,12 @@ static json_t *sockets_json(const struct run *run)
 		char features[256];
 
 		features_print(session->features, features, sizeof(features));
-		json_array_append_new(list,
-			json_pack("{s:i, s:s, s:s, s:s, s:b, s:i}", "number", (int)session->number, "path",
-				session->socket->path, "role", session->socket->listen ? "listen" : "connect",
-				"features", features, "hugepages", (int)session->hugepages, "vlan",
-				(int)session->socket->vlan));
+		json_array_append_new(
+			list, json_pack("{s:i, s:s, s:s, s:s, s:b, s:i}", "number",
+				      (int)session->number, "path", session->socket->path, "role",
+				      session->socket->listen ? "listen" : "connect", "features",
+				      features, "hugepages", (int)session->hugepages, "vlan",
+				      (int)session->socket->vlan));
 	}
 	return list;
 }
@@ -165,14 +168,15 @@ static json_t *conditions_json(const struct run *run)
 	json_t *object = json_pack("{s:o, s:s, s:b, s:i, s:i, s:i, s:i, s:s, s:b, s:I}", "sockets",
 		sockets_json(run), "topology", options->topology == TOPOLOGY_LOOP ? "loop" : "pair",
 		"one_way", (int)options->one_way, "queues", (int)options->n_queues, "ring",
-		(int)options->ring_size, "flows", (int)options->n_flows, "batch", (int)options->batch,
-		"verify", verify_names[options->verify], "sleep", (int)options->sleep, "tsc_hz",
-		(json_int_t)tsc_hz());
+		(int)options->ring_size, "flows", (int)options->n_flows, "batch",
+		(int)options->batch, "verify", verify_names[options->verify], "sleep",
+		(int)options->sleep, "tsc_hz", (json_int_t)tsc_hz());
 
 	json_object_set_new(object, "size",
 		options->imix ? json_string("imix") : json_integer((json_int_t)options->size));
 	if (options->rate_pps != 0)
-		json_object_set_new(object, "rate_pps", json_integer((json_int_t)options->rate_pps));
+		json_object_set_new(
+			object, "rate_pps", json_integer((json_int_t)options->rate_pps));
 	else
 		json_object_set_new(object, "window",
 			json_integer((json_int_t)(run->directions[0].window * options->n_queues)));
@@ -182,22 +186,24 @@ static json_t *conditions_json(const struct run *run)
 static json_t *own_json(const struct run *run)
 {
 	return json_pack("{s:f, s:f, s:f, s:I, s:I}", "cycles_per_frame", cycles_per_frame(run),
-		"busy_percent", busy_percent(run), "frames_per_turn", frames_per_turn(run), "disturbed_turns",
-		(json_int_t)run->n_disturbed_turns, "preempted", (json_int_t)run->n_preempted);
+		"busy_percent", busy_percent(run), "frames_per_turn", frames_per_turn(run),
+		"disturbed_turns", (json_int_t)run->n_disturbed_turns, "preempted",
+		(json_int_t)run->n_preempted);
 }
 
-static void result_json(
-	const struct run *run, const struct verdict *all, const char *const *failed, unsigned int n_failed)
+static void result_json(const struct run *run, const struct verdict *all, const char *const *failed,
+	unsigned int n_failed)
 {
 	json_t *names = json_array();
 
 	for (unsigned int i = 0; i < n_failed; i++)
 		json_array_append_new(names, json_string(failed[i]));
-	print_json(json_pack("{s:s, s:b, s:o, s:s?, s:o, s:f, s:o, s:o, s:o, s:i, s:f}", "type", "result",
-		"ok", n_failed == 0, "failed", names, "error", run->error[0] != '\0' ? run->error : NULL,
-		"conditions", conditions_json(run), "duration_s", verdict_duration_s(run), "directions",
-		directions_json(run), "total", verdict_json(all), "own", own_json(run), "outages",
-		(int)run->n_outages, "outage_s", (double)run->outage_us / 1e6));
+	print_json(json_pack("{s:s, s:b, s:o, s:s?, s:o, s:f, s:o, s:o, s:o, s:i, s:f}", "type",
+		"result", "ok", n_failed == 0, "failed", names, "error",
+		run->error[0] != '\0' ? run->error : NULL, "conditions", conditions_json(run),
+		"duration_s", verdict_duration_s(run), "directions", directions_json(run), "total",
+		verdict_json(all), "own", own_json(run), "outages", (int)run->n_outages, "outage_s",
+		(double)run->outage_us / 1e6));
 }
 
 /* ---- Text ---- */
@@ -223,7 +229,8 @@ static void print_conditions(const struct run *run)
 		options->n_queues == 1 ? "" : "s", options->ring_size, options->n_flows,
 		options->n_flows == 1 ? "" : "s", options->batch, verify_names[options->verify]);
 	if (options->rate_pps != 0)
-		printf("open loop at %llu frames/s per direction\n", (unsigned long long)options->rate_pps);
+		printf("open loop at %llu frames/s per direction\n",
+			(unsigned long long)options->rate_pps);
 	else
 		printf("closed loop, %llu in flight per direction\n",
 			(unsigned long long)(run->directions[0].window * options->n_queues));
@@ -239,14 +246,16 @@ static void print_row(const char *name, const struct verdict *verdict)
 		(unsigned long long)verdict->totals.n_reordered,
 		(unsigned long long)verdict->totals.n_corrupted);
 	for (unsigned int i = 0; i < N_QUANTILES; i++)
-		printf(" %8.1f", (double)ns(histogram_quantile(verdict->latency, quantiles[i].fraction)) / 1e3);
+		printf(" %8.1f",
+			(double)ns(histogram_quantile(verdict->latency, quantiles[i].fraction)) /
+				1e3);
 	printf(" %8.1f\n", (double)ns(verdict->latency->max) / 1e3);
 }
 
 static void print_table(const struct run *run, const struct verdict *all)
 {
-	printf("\n%-8s %12s %12s %8s %8s %8s %6s %6s %6s", "", "sent", "received", "Mpps", "Gb/s", "lost",
-		"dup", "reord", "corr");
+	printf("\n%-8s %12s %12s %8s %8s %8s %6s %6s %6s", "", "sent", "received", "Mpps", "Gb/s",
+		"lost", "dup", "reord", "corr");
 	for (unsigned int i = 0; i < N_QUANTILES; i++)
 		printf(" %5s us", quantiles[i].name);
 	printf(" %5s us\n", "max");
@@ -275,8 +284,10 @@ static void print_remarks(const struct run *run, const struct verdict *all)
 		{counters->n_misdirected, "frames came out at the wrong socket"},
 		{counters->n_foreign, "frames received that are not ours"},
 		{counters->n_segmented, "frames were segmented on the way and put together again"},
-		{counters->n_stalls, "stalls: nothing arrived, and sending went on without what was in flight"},
-		{all->totals.n_late, "frames arrived after they had been counted as lost, or again"},
+		{counters->n_stalls,
+			"stalls: nothing arrived, and sending went on without what was in flight"},
+		{all->totals.n_late,
+			"frames arrived after they had been counted as lost, or again"},
 		{counters->n_unsent_late, "frames could not be sent in time"},
 		{counters->n_outage_lost, "frames lost in outages (not counted above)"},
 		{counters->n_outage_duplicated, "frames doubled by outages (not counted above)"},
@@ -284,25 +295,29 @@ static void print_remarks(const struct run *run, const struct verdict *all)
 
 	for (unsigned int i = 0; i < sizeof(remarks) / sizeof(remarks[0]); i++)
 		if (remarks[i].value != 0)
-			printf("%12llu %s\n", (unsigned long long)remarks[i].value, remarks[i].text);
+			printf("%12llu %s\n", (unsigned long long)remarks[i].value,
+				remarks[i].text);
 	for (unsigned int i = FRAME_OK + 1; i < FRAME_N_FAULTS; i++)
 		if (counters->n_faults[i] != 0)
-			printf("%12llu frames with a wrong %s\n", (unsigned long long)counters->n_faults[i],
+			printf("%12llu frames with a wrong %s\n",
+				(unsigned long long)counters->n_faults[i],
 				frame_fault_name((enum frame_fault)i));
 	if (run->n_outages != 0)
-		printf("%12u outages, %.3f s in all\n", run->n_outages, (double)run->outage_us / 1e6);
+		printf("%12u outages, %.3f s in all\n", run->n_outages,
+			(double)run->outage_us / 1e6);
 }
 
-static void result_text(
-	const struct run *run, const struct verdict *all, const char *const *failed, unsigned int n_failed)
+static void result_text(const struct run *run, const struct verdict *all, const char *const *failed,
+	unsigned int n_failed)
 {
 	print_conditions(run);
 	print_table(run, all);
 	print_remarks(run, all);
-	printf("own cost  %.1f TSC cycles per frame sent and received, %.1f frames per turn, busy %.0f %% of %.3f s, "
+	printf("own cost  %.1f TSC cycles per frame sent and received, %.1f frames per turn, busy "
+	       "%.0f %% of %.3f s, "
 	       "preempted %ld times\n",
-		cycles_per_frame(run), frames_per_turn(run), busy_percent(run), verdict_duration_s(run),
-		run->n_preempted);
+		cycles_per_frame(run), frames_per_turn(run), busy_percent(run),
+		verdict_duration_s(run), run->n_preempted);
 	if (n_failed == 0) {
 		printf("all checks hold\n");
 		return;
@@ -325,10 +340,13 @@ void report_interval(struct run *run)
 			verdict_json(&all), "own", own_json(run), "outages", (int)run->n_outages));
 		return;
 	}
-	printf("%8.1f s %14llu frames %8.3f Mpps %8.2f Gb/s  lost %llu  dup %llu  reord %llu  corr %llu  p50 %.1f us\n",
-		verdict_duration_s(run), (unsigned long long)all.counters.n_received, all.mpps, all.gbps,
-		(unsigned long long)all.totals.n_lost, (unsigned long long)all.totals.n_duplicated,
-		(unsigned long long)all.totals.n_reordered, (unsigned long long)all.totals.n_corrupted,
+	printf("%8.1f s %14llu frames %8.3f Mpps %8.2f Gb/s  lost %llu  dup %llu  reord %llu  corr "
+	       "%llu  p50 %.1f us\n",
+		verdict_duration_s(run), (unsigned long long)all.counters.n_received, all.mpps,
+		all.gbps, (unsigned long long)all.totals.n_lost,
+		(unsigned long long)all.totals.n_duplicated,
+		(unsigned long long)all.totals.n_reordered,
+		(unsigned long long)all.totals.n_corrupted,
 		(double)ns(histogram_quantile(&latency, 0.5)) / 1e3);
 	fflush(stdout);
 }

@@ -8,10 +8,12 @@
 /* One live line. */
 void report_interval(struct run *run);
 
-/* The end: conditions, table, verdict. Returns whether every check holds. `status` and run->error say how the run ended. */
+/* The end: conditions, table, verdict. Returns whether every check holds. `status` and run->error
+ * say how the run ended. */
 bool report_result(struct run *run, enum run_status status);
 
-/* There was no run: with JSON an object that says why; the line for humans goes to standard error. */
+/* There was no run: with JSON an object that says why; the line for humans goes to standard error.
+ */
 void report_failure(bool json, const char *error);
 
 #endif

@@ -29,8 +29,8 @@ int ring_init(struct ring *ring, const struct ring_config *config)
 		.avail = config->avail,
 		.used = config->used,
 		.mask = (uint16_t)(config->size - 1),
-		.n_slots = config->indirect ? config->size :
-					      (uint16_t)(config->size / config->n_chain),
+		.n_slots = config->indirect ? config->size
+					    : (uint16_t)(config->size / config->n_chain),
 		.chain_shift = config->indirect ? 0 : (uint8_t)__builtin_ctz(config->n_chain),
 		.writable = config->writable,
 		.event_idx = config->event_idx,
@@ -67,9 +67,11 @@ void ring_describe(struct ring *ring, unsigned int slot, uint64_t gpa, uint32_t 
 			.addr = gpa + (uint64_t)i * piece,
 			.len = last ? len - i * piece : piece,
 			.flags = (uint16_t)((last ? 0 : VRING_DESC_F_NEXT) |
-				(ring->writable ? VRING_DESC_F_WRITE : 0)),
-			/* Also where the flag is missing: IN_ORDER wants x + 1 throughout (2.7.5.2). */
-			.next = (uint16_t)((first + i + 1) & (ring->indirect ? 0xffff : ring->mask)),
+					    (ring->writable ? VRING_DESC_F_WRITE : 0)),
+			/* Also where the flag is missing: IN_ORDER wants x + 1 throughout
+			   (2.7.5.2). */
+			.next = (uint16_t)((first + i + 1) &
+					   (ring->indirect ? 0xffff : ring->mask)),
 		};
 	}
 	if (ring->indirect)
@@ -89,11 +91,13 @@ bool ring_needs_kick(struct ring *ring)
 	if (old == new)
 		return false;
 	ring->kicked_idx = new;
-	/* Fence K: the available index before the look at the device's wish (2.7.13.4.1); pairs with the device's fence. */
+	/* Fence K: the available index before the look at the device's wish (2.7.13.4.1); pairs
+	 * with the device's fence. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (ring->event_idx) {
 		uint16_t event = __atomic_load_n(
-			vring_avail_event_of(ring->used, (uint16_t)(ring->mask + 1)), __ATOMIC_RELAXED);
+			vring_avail_event_of(ring->used, (uint16_t)(ring->mask + 1)),
+			__ATOMIC_RELAXED);
 
 		return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
 	}
@@ -103,14 +107,16 @@ bool ring_needs_kick(struct ring *ring)
 void ring_set_call(struct ring *ring, bool wanted)
 {
 	if (ring->event_idx)
-		/* Not wanted: an index half a circle away, which the device does not reach before it is set again. */
+		/* Not wanted: an index half a circle away, which the device does not reach before
+		 * it is set again. */
 		__atomic_store_n(vring_used_event_of(ring->avail, (uint16_t)(ring->mask + 1)),
 			wanted ? ring->used_idx : (uint16_t)(ring->used_idx - 0x8000),
 			__ATOMIC_RELAXED);
 	else
 		__atomic_store_n(&ring->avail->flags, wanted ? 0 : VRING_AVAIL_F_NO_INTERRUPT,
 			__ATOMIC_RELAXED);
-	/* Fence C: the wish before the caller's last look at the used index; pairs with the device's fence. */
+	/* Fence C: the wish before the caller's last look at the used index; pairs with the
+	 * device's fence. */
 	if (wanted)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
@@ -141,12 +147,13 @@ static int collect_any_order(struct ring *ring, struct ring_used *used, unsigned
 }
 
 /* Slots come back as they were offered: the free-running index tells which one is next. */
-static int collect_in_order(
-	struct ring *ring, struct ring_used *used, unsigned int max, uint16_t pending, bool read_entries)
+static int collect_in_order(struct ring *ring, struct ring_used *used, unsigned int max,
+	uint16_t pending, bool read_entries)
 {
 	unsigned int n = 0;
 
-	/* Unread entries: all or nothing, for the next entry to be read must be the first of a batch. */
+	/* Unread entries: all or nothing, for the next entry to be read must be the first of a
+	 * batch. */
 	if (!read_entries)
 		max = pending;
 	while (n < max && n < pending) {
@@ -156,7 +163,8 @@ static int collect_in_order(
 		uint32_t n_skipped;
 
 		if (read_entries) {
-			const struct vring_used_elem *entry = &ring->used->ring[next_idx & ring->mask];
+			const struct vring_used_elem *entry =
+				&ring->used->ring[next_idx & ring->mask];
 			uint32_t id = __atomic_load_n(&entry->id, __ATOMIC_RELAXED);
 
 			len = __atomic_load_n(&entry->len, __ATOMIC_RELAXED);
@@ -181,8 +189,9 @@ static int collect_in_order(
 }
 
 /*
- * Entries of readable buffers say nothing but which one was used, which in order is known already: a driver need not
- * read them, and not reading them spares the device's cache lines. As a checker we still read one time in this many.
+ * Entries of readable buffers say nothing but which one was used, which in order is known already:
+ * a driver need not read them, and not reading them spares the device's cache lines. As a checker
+ * we still read one time in this many.
  */
 #define READ_ENTRIES_EVERY 64
 

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The driver side of a split ring (virtio 1.3, 2.7) for buffers that never change: each slot owns one buffer, described
- * once, and is offered again and again. With that a buffer costs an available entry (not even rewritten when it is equal,
- * so that its cache line stays shared) and a used entry, which is what lets a load generator outrun the device.
- * lib/vring's driver is the one for buffers that differ from post to post.
+ * The driver side of a split ring (virtio 1.3, 2.7) for buffers that never change: each slot owns
+ * one buffer, described once, and is offered again and again. With that a buffer costs an available
+ * entry (not even rewritten when it is equal, so that its cache line stays shared) and a used
+ * entry, which is what lets a load generator outrun the device. lib/vring's driver is the one for
+ * buffers that differ from post to post.
  *
- * A slot takes a chain of `n_chain` descriptors, [slot * n_chain, (slot + 1) * n_chain), or one descriptor that names a
- * table of its own. n_chain is a power of two: so chains stay where they are even with IN_ORDER, which wants descriptors
- * taken in table order (2.7.5.2), and the slot of a used id is a shift away.
+ * A slot takes a chain of `n_chain` descriptors, [slot * n_chain, (slot + 1) * n_chain), or one
+ * descriptor that names a table of its own. n_chain is a power of two: so chains stay where they
+ * are even with IN_ORDER, which wants descriptors taken in table order (2.7.5.2), and the slot of a
+ * used id is a shift away.
  *
- * The device is not trusted: a used entry is believed if it names a slot that is outstanding, lengths are clamped to what
- * was writable, and nothing is read back from the descriptors. The first lie breaks the ring for good.
+ * The device is not trusted: a used entry is believed if it names a slot that is outstanding,
+ * lengths are clamped to what was writable, and nothing is read back from the descriptors. The
+ * first lie breaks the ring for good.
  *
  * Thread rule: one thread.
  */
@@ -24,7 +27,8 @@
 
 struct ring_config {
 	uint16_t size;    /* power of two, 1..32768 */
-	uint16_t n_chain; /* descriptors per buffer: power of two, 1..size, or without limit when indirect */
+	uint16_t n_chain; /* descriptors per buffer: power of two, 1..size, or without limit when
+			     indirect */
 	bool writable;    /* buffers are for the device to write */
 	bool event_idx;
 	bool in_order;
@@ -73,10 +77,12 @@ struct ring {
 int ring_init(struct ring *ring, const struct ring_config *config);
 void ring_fini(struct ring *ring);
 
-/* Describes the buffer of `slot`: `len` (>= n_chain) bytes from `gpa` on, cut into n_chain even pieces. */
+/* Describes the buffer of `slot`: `len` (>= n_chain) bytes from `gpa` on, cut into n_chain even
+ * pieces. */
 void ring_describe(struct ring *ring, unsigned int slot, uint64_t gpa, uint32_t len);
 
-/* Offers `n` slots, none of them outstanding, in this order; with in_order, slots come round in their own order. */
+/* Offers `n` slots, none of them outstanding, in this order; with in_order, slots come round in
+ * their own order. */
 static inline void ring_offer(struct ring *ring, const uint16_t *slots, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
@@ -99,7 +105,8 @@ static inline void ring_publish(struct ring *ring)
 /* Whether the device wants a kick for what was published since this was last asked (2.7.10.1). */
 bool ring_needs_kick(struct ring *ring);
 
-/* Asks for calls or spares them (2.7.7.1). After asking, collect once more before sleeping: the fence is in here. */
+/* Asks for calls or spares them (2.7.7.1). After asking, collect once more before sleeping: the
+ * fence is in here. */
 void ring_set_call(struct ring *ring, bool wanted);
 
 struct ring_used {
@@ -109,8 +116,8 @@ struct ring_used {
 
 /*
  * Takes up to `max` used buffers in used order. Returns how many, or -EPROTO for a broken ring.
- * With in_order one used entry may stand for several buffers (2.7.9); those before the last count as filled completely.
- * More than `max` may be returned then, so `used` has room for n_slots.
+ * With in_order one used entry may stand for several buffers (2.7.9); those before the last count
+ * as filled completely. More than `max` may be returned then, so `used` has room for n_slots.
  */
 int ring_collect(struct ring *ring, struct ring_used *used, unsigned int max);
 

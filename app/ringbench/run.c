@@ -50,14 +50,15 @@ struct session *run_dead_session(struct run *run)
 static uint64_t frames_due(struct run *run, struct direction *direction, uint64_t now)
 {
 	uint64_t handled = direction->counters.n_sent + direction->counters.n_unsent_late -
-		run->progress[direction - run->directions].pace_base;
+			   run->progress[direction - run->directions].pace_base;
 	uint64_t due = (uint64_t)((double)(now - run->pace_tsc) * run->frames_per_cycle);
 	uint64_t backlog_max = (uint64_t)run->options->ring_size * run->options->n_queues;
 
 	if (due <= handled)
 		return 0;
 	due -= handled;
-	/* What cannot be sent in time is not sent in a later burst: the rate asked for is never exceeded for long. */
+	/* What cannot be sent in time is not sent in a later burst: the rate asked for is never
+	 * exceeded for long. */
 	if (due > backlog_max) {
 		direction->counters.n_unsent_late += due - backlog_max;
 		due = backlog_max;
@@ -88,7 +89,8 @@ static unsigned int allowance(struct run *run, struct sender *sender, uint64_t n
 	return (unsigned int)allowed;
 }
 
-static int fail_ring(struct run *run, const struct lane *lane, const char *name, const struct ring *ring)
+static int fail_ring(
+	struct run *run, const struct lane *lane, const char *name, const struct ring *ring)
 {
 	run_set_error(run, "socket %u (%s): %s ring of queue pair %u: %s", lane->session->number,
 		lane->session->socket->path, name, lane->sender.queue,
@@ -161,8 +163,8 @@ static int add_directions(struct run *run)
 		unsigned int to = loop ? i : i ^ 1;
 		bool active = !(run->options->one_way && i % 2 == 1);
 
-		ret = direction_init(&run->directions[i], run->options, &run->sessions[i], &run->sessions[to],
-			active, seed + i * UINT64_C(0x9e3779b97f4a7c15));
+		ret = direction_init(&run->directions[i], run->options, &run->sessions[i],
+			&run->sessions[to], active, seed + i * UINT64_C(0x9e3779b97f4a7c15));
 	}
 	return ret;
 }
@@ -187,14 +189,15 @@ static int add_lanes(struct run *run)
 		lane->receiver.all = run->directions;
 		lane->receiver.n_all = run->n_directions;
 		if (ret == 0)
-			ret = sender_init(&lane->sender, &session->queues[queue].tx, &run->directions[from],
-				queue, run->options);
+			ret = sender_init(&lane->sender, &session->queues[queue].tx,
+				&run->directions[from], queue, run->options);
 		run->n_lanes++;
 	}
 	return ret;
 }
 
-enum run_status run_open(struct run *run, const struct options *options, const volatile sig_atomic_t *stop)
+enum run_status run_open(
+	struct run *run, const struct options *options, const volatile sig_atomic_t *stop)
 {
 	int ret;
 
@@ -256,9 +259,10 @@ static bool has_untaken(struct run *run, const struct direction *direction)
 }
 
 /*
- * Nothing has come for a while although frames are in flight. If the back end has taken them all, they are not waited for
- * any more and the window is open again; if it has not, it is not running, and that is an error at some point.
- * The time counts in which we have looked, not the time in which other programs had the CPU.
+ * Nothing has come for a while although frames are in flight. If the back end has taken them all,
+ * they are not waited for any more and the window is open again; if it has not, it is not running,
+ * and that is an error at some point. The time counts in which we have looked, not the time in
+ * which other programs had the CPU.
  */
 static int check_stall(struct run *run, unsigned int index, uint64_t elapsed_us)
 {
@@ -281,7 +285,8 @@ static int check_stall(struct run *run, unsigned int index, uint64_t elapsed_us)
 	}
 	if (run->progress[index].silent_us < run->options->deadline_us)
 		return 0;
-	run_set_error(run, "socket %u (%s): the back end has taken no frame for %g s; is it still running?",
+	run_set_error(run,
+		"socket %u (%s): the back end has taken no frame for %g s; is it still running?",
 		direction->from->number, direction->from->socket->path,
 		(double)run->options->deadline_us / 1e6);
 	return -ETIMEDOUT;
@@ -310,8 +315,9 @@ static void restart_pace(struct run *run)
 }
 
 /*
- * A back end has gone: connect again, let warm-up frames pass, go on. The rings keep their order, so whatever was on its
- * way and has not arrived before the warm-up frames is lost, and lost (or doubled) because of the outage.
+ * A back end has gone: connect again, let warm-up frames pass, go on. The rings keep their order,
+ * so whatever was on its way and has not arrived before the warm-up frames is lost, and lost (or
+ * doubled) because of the outage.
  */
 static int sit_out_outage(struct run *run)
 {
@@ -345,7 +351,8 @@ static int sit_out_outage(struct run *run)
 		direction_flush(direction);
 		direction_sum(direction, &after);
 		direction->counters.n_outage_lost += after.n_lost - before[i].n_lost;
-		direction->counters.n_outage_duplicated += after.n_duplicated - before[i].n_duplicated;
+		direction->counters.n_outage_duplicated +=
+			after.n_duplicated - before[i].n_duplicated;
 	}
 	run->outage_us += clock_now_us() - start_us;
 	run->sending = sending;
@@ -361,7 +368,8 @@ static int check_sessions(struct run *run)
 		return 0;
 	if (run->options->reconnect)
 		return sit_out_outage(run);
-	run_set_error(run, "socket %u (%s): the back end went away; --reconnect goes on when it is back",
+	run_set_error(run,
+		"socket %u (%s): the back end went away; --reconnect goes on when it is back",
 		dead->number, dead->socket->path);
 	return -ECONNRESET;
 }
@@ -377,6 +385,9 @@ static int tick(struct run *run, uint64_t now)
 	if (run->interval != NULL && now >= run->next_interval_tsc) {
 		run->interval(run);
 		run->next_interval_tsc += cycles(run->options->interval_us);
+		/* After an outage the lines that were due are not made up for. */
+		if (run->next_interval_tsc < now)
+			run->next_interval_tsc = now + cycles(run->options->interval_us);
 	}
 	run->next_tick_tsc = tsc_now() + cycles(TICK_US);
 	return 0;

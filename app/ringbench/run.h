@@ -4,9 +4,10 @@
  *
  *     run_open() -> run_measure() -> report -> run_close()
  *
- * run_open() connects everything and sends warm-up frames until each direction and queue has passed one, so that rings
- * are enabled and a learning bridge knows every address before the first frame counts. run_measure() sends for the time
- * or the number asked for, then waits for what is still on its way.
+ * run_open() connects everything and sends warm-up frames until each direction and queue has passed
+ * one, so that rings are enabled and a learning bridge knows every address before the first frame
+ * counts. run_measure() sends for the time or the number asked for, then waits for what is still on
+ * its way.
  *
  * Thread rule: one thread.
  */
@@ -51,8 +52,8 @@ struct run {
 	uint64_t pace_tsc;
 	double frames_per_cycle;
 	/*
-	 * Own cost: turns through a lane in which it sent or received, and their TSC cycles and frames. Turns in which another
-	 * program must have had the CPU are left out.
+	 * Own cost: turns through a lane in which it sent or received, and their TSC cycles and
+	 * frames. Turns in which another program must have had the CPU are left out.
 	 */
 	uint64_t busy_cycles;
 	uint64_t busy_frames; /* sent plus received */
@@ -75,11 +76,13 @@ struct run {
 };
 
 /* On any return but RUN_OK, run->error has one line. run_close() ends it either way. */
-enum run_status run_open(struct run *run, const struct options *options, const volatile sig_atomic_t *stop);
+enum run_status run_open(
+	struct run *run, const struct options *options, const volatile sig_atomic_t *stop);
 enum run_status run_measure(struct run *run);
 void run_close(struct run *run);
 
-/* For warmup.c: serves every lane once. 1 if something was sent or received, 0, or -EPROTO with run->error. */
+/* For warmup.c: serves every lane once. 1 if something was sent or received, 0, or -EPROTO with
+ * run->error. */
 int run_turn(struct run *run);
 /* The first session whose back end has gone, or NULL. */
 struct session *run_dead_session(struct run *run);

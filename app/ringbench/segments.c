@@ -14,7 +14,7 @@ static bool ip_is_right(const struct frame_format *format, const uint8_t *frame,
 	const uint8_t *ip = frame + format->l3;
 
 	return ip[0] == 0x45 && ntohs(frame_load16(ip + 2)) == size - format->l3 &&
-		frame_sum_fold(frame_sum(ip, FRAME_IP_LEN, 0)) == 0xffff;
+	       frame_sum_fold(frame_sum(ip, FRAME_IP_LEN, 0)) == 0xffff;
 }
 
 enum segments_verdict segments_add(struct segments *segments, const struct frame_format *format,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Putting a segmented TCP frame together again. A device that must segment sends the pieces of one frame in a row; each
- * says by its TCP sequence number (frame number * 65536 + offset) what it carries.
+ * Putting a segmented TCP frame together again. A device that must segment sends the pieces of one
+ * frame in a row; each says by its TCP sequence number (frame number * 65536 + offset) what it
+ * carries.
  */
 #ifndef RINGBENCH_SEGMENTS_H
 #define RINGBENCH_SEGMENTS_H
@@ -24,8 +25,8 @@ enum segments_verdict {
 };
 
 /*
- * Takes the next segment: `size` bytes at `frame`, which hold at least the headers. `frame_payload` is the payload of
- * the whole frame as it was sent, `bare_size` its size (frame_bare_size()).
+ * Takes the next segment: `size` bytes at `frame`, which hold at least the headers. `frame_payload`
+ * is the payload of the whole frame as it was sent, `bare_size` its size (frame_bare_size()).
  */
 enum segments_verdict segments_add(struct segments *segments, const struct frame_format *format,
 	const uint8_t *frame, uint32_t size, uint32_t frame_payload, uint32_t bare_size,

@@ -15,7 +15,8 @@ static int collect(struct sender *sender)
 	int n = ring_collect(ring, sender->used, ring->n_slots);
 
 	for (int i = 0; i < n; i++)
-		sender->free_slots[sender->free_tail++ & (ring->n_slots - 1u)] = sender->used[i].slot;
+		sender->free_slots[sender->free_tail++ & (ring->n_slots - 1u)] =
+			sender->used[i].slot;
 	return n;
 }
 
@@ -61,9 +62,11 @@ int sender_send(struct sender *sender, unsigned int max, uint64_t now)
 		uint32_t size = sender->sizes[slot];
 		unsigned int flow = sender->next_flow;
 
-		frame_stamp(format, frame, size, slot, flow, direction->flows[flow].window.sent++, now);
-		sender->next_flow = flow + sender->n_queues < direction->n_flows ? flow + sender->n_queues :
-										   sender->queue;
+		frame_stamp(
+			format, frame, size, slot, flow, direction->flows[flow].window.sent++, now);
+		sender->next_flow = flow + sender->n_queues < direction->n_flows
+					    ? flow + sender->n_queues
+					    : sender->queue;
 		sender->slots[i] = slot;
 		bytes += size;
 	}
@@ -83,7 +86,8 @@ int sender_send_warmup(struct sender *sender, uint64_t now)
 		uint16_t slot = pop_slot(sender);
 		uint8_t *frame = session_buffer(sender->ring, slot) + OFFLOAD_HEADER_LEN;
 
-		frame_stamp(format, frame, sender->sizes[slot], slot, FRAME_WARMUP_FLOW - sender->queue, 0, now);
+		frame_stamp(format, frame, sender->sizes[slot], slot,
+			FRAME_WARMUP_FLOW - sender->queue, 0, now);
 		sender->slots[0] = slot;
 		offer(sender, 1);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The transmit side of one ring: built frames that are stamped and offered when there is leave to send. */
+/* The transmit side of one ring: built frames that are stamped and offered when there is leave to
+ * send. */
 #ifndef RINGBENCH_SENDER_H
 #define RINGBENCH_SENDER_H
 
@@ -26,7 +27,8 @@ int sender_init(struct sender *sender, struct session_ring *ring, struct directi
 	unsigned int queue, const struct options *options);
 void sender_fini(struct sender *sender);
 
-/* Sends up to `max` (<= n_slots) frames, stamped `now`. Returns how many, or -EPROTO for a broken ring. */
+/* Sends up to `max` (<= n_slots) frames, stamped `now`. Returns how many, or -EPROTO for a broken
+ * ring. */
 int sender_send(struct sender *sender, unsigned int max, uint64_t now);
 
 /* Sends one warm-up frame. 1, 0 if there is no slot, or -EPROTO. */

@@ -21,18 +21,19 @@
 #define CACHE_LINE 64u
 #define RING_ALIGN 4096u
 
-/* 5.1.6.3.1: without mergeable buffers, room for a full frame, or for a segmentation-offloaded one. */
+/* 5.1.6.3.1: without mergeable buffers, room for a full frame, or for a segmentation-offloaded one.
+ */
 #define RX_BUFFER_MIN     1526u
 #define RX_BUFFER_TSO     65601u
 #define RX_BUFFER_DEFAULT 2048u
 
-#define RETRY_US 10000
+#define RETRY_US          10000
 
 __attribute__((format(printf, 3, 4))) static int fail(
 	struct session *session, int ret, const char *format, ...)
 {
-	int used = snprintf(session->error, sizeof(session->error), "socket %u (%s): ", session->number,
-		session->socket->path);
+	int used = snprintf(session->error, sizeof(session->error),
+		"socket %u (%s): ", session->number, session->socket->path);
 	va_list args;
 
 	va_start(args, format);
@@ -92,10 +93,12 @@ static void carve_buffers(
 {
 	uint64_t offset;
 
-	/* Header before a cache line, frame from it on; an odd number of lines spreads the buffers over the cache's sets. */
+	/* Header before a cache line, frame from it on; an odd number of lines spreads the buffers
+	 * over the cache's sets. */
 	entry->buffer_bytes = bytes;
 	entry->stride = (bytes + 2 * CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE | CACHE_LINE;
-	entry->buffers = carve(carver, (uint64_t)n * entry->stride + CACHE_LINE, CACHE_LINE, &offset);
+	entry->buffers =
+		carve(carver, (uint64_t)n * entry->stride + CACHE_LINE, CACHE_LINE, &offset);
 	if (entry->buffers != NULL)
 		entry->buffers += CACHE_LINE - OFFLOAD_HEADER_LEN;
 }
@@ -105,7 +108,8 @@ static uint64_t gpa_of(const struct session *session, const void *address)
 	return SESSION_GPA + (uint64_t)((const uint8_t *)address - session->memory.address);
 }
 
-static void carve_ring(struct carver *carver, struct ring_config *config, struct session_ring *entry)
+static void carve_ring(
+	struct carver *carver, struct ring_config *config, struct session_ring *entry)
 {
 	uint64_t offset;
 
@@ -117,7 +121,8 @@ static void carve_ring(struct carver *carver, struct ring_config *config, struct
 	entry->used_uva = (uintptr_t)config->used;
 	if (config->indirect) {
 		config->tables = carve(carver,
-			(uint64_t)config->size * config->n_chain * sizeof(struct vring_desc), RING_ALIGN, &offset);
+			(uint64_t)config->size * config->n_chain * sizeof(struct vring_desc),
+			RING_ALIGN, &offset);
 		config->tables_gpa = SESSION_GPA + offset;
 	}
 }
@@ -137,7 +142,8 @@ static struct ring_config ring_config(const struct session *session, bool writab
 }
 
 /* One queue's share of the memory: counted when carver->memory is NULL, set up when it is there. */
-static int lay_out_queue(struct session *session, struct carver *carver, struct session_queue *queue)
+static int lay_out_queue(
+	struct session *session, struct carver *carver, struct session_queue *queue)
 {
 	const struct options *options = session->options;
 	struct ring_config rx = ring_config(session, true), tx = ring_config(session, false);
@@ -154,20 +160,22 @@ static int lay_out_queue(struct session *session, struct carver *carver, struct 
 		ret = ring_init(&queue->tx.ring, &tx);
 	if (ret == -EINVAL)
 		return fail(session, ret,
-			"a frame of %u bytes takes %u descriptors, the ring has %u: raise --ring or --segment",
+			"a frame of %u bytes takes %u descriptors, the ring has %u: raise --ring "
+			"or --segment",
 			options_max_size(options), tx.n_chain, tx.size);
 	if (ret != 0)
 		return fail(session, ret, "out of memory");
 	for (unsigned int slot = 0; slot < queue->rx.ring.n_slots; slot++) {
 		uint16_t number = (uint16_t)slot;
 
-		ring_describe(&queue->rx.ring, slot, gpa_of(session, session_buffer(&queue->rx, slot)),
-			queue->rx.buffer_bytes);
+		ring_describe(&queue->rx.ring, slot,
+			gpa_of(session, session_buffer(&queue->rx, slot)), queue->rx.buffer_bytes);
 		ring_offer(&queue->rx.ring, &number, 1);
 	}
 	ring_publish(&queue->rx.ring);
 	for (unsigned int slot = 0; slot < queue->tx.ring.n_slots; slot++)
-		ring_describe(&queue->tx.ring, slot, gpa_of(session, session_buffer(&queue->tx, slot)),
+		ring_describe(&queue->tx.ring, slot,
+			gpa_of(session, session_buffer(&queue->tx, slot)),
 			OFFLOAD_HEADER_LEN + options_slot_size(options, slot));
 	return 0;
 }
@@ -284,7 +292,8 @@ static int negotiate(struct session *session)
 			return fail_frontend(session, ret);
 	}
 	if (!(taken & FEATURE(VIRTIO_F_VERSION_1)))
-		return fail(session, -EPROTO, "the back end does not offer VERSION_1; ringbench drives no legacy device");
+		return fail(session, -EPROTO,
+			"the back end does not offer VERSION_1; ringbench drives no legacy device");
 	if (vu_frontend_queue_pairs(session->frontend) < session->options->n_queues)
 		return fail(session, -EPROTO, "--queues %u: the back end carries %u queue pairs",
 			session->options->n_queues, vu_frontend_queue_pairs(session->frontend));
@@ -396,7 +405,8 @@ int session_reopen(struct session *session)
 		ret = begin(session, deadline_us);
 		if (ret == 0 && session->features != features)
 			return fail(session, -EPROTO,
-				"after the restart the back end offers other features; the rings cannot go on");
+				"after the restart the back end offers other features; the rings "
+				"cannot go on");
 		if (ret == 0)
 			ret = start_rings(session);
 		/* A back end that goes away again while it restarts gets another chance. */
@@ -430,7 +440,8 @@ void session_close(struct session *session)
 	if (session->options == NULL)
 		return;
 	/* An orderly end: the back end lets go of each ring before the connection does. */
-	for (unsigned int i = 0; session_is_alive(session) && i < 2 * session->options->n_queues; i++)
+	for (unsigned int i = 0; session_is_alive(session) && i < 2 * session->options->n_queues;
+		i++)
 		if (vu_frontend_ring_stop(session->frontend, i, NULL) != 0)
 			break;
 	vu_frontend_destroy(session->frontend);
@@ -458,7 +469,8 @@ void session_kick(const struct session_ring *ring)
 {
 	uint64_t one = 1;
 
-	/* EAGAIN: the counter is full, so the back end has a kick to see. Nothing else can go wrong with our own eventfd. */
+	/* EAGAIN: the counter is full, so the back end has a kick to see. Nothing else can go wrong
+	 * with our own eventfd. */
 	if (write(ring->kick_fd, &one, sizeof(one)) < 0)
 		return;
 }

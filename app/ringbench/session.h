@@ -3,13 +3,15 @@
  * One guest: a connection to a back end, sealed memory, and the rings and buffers in it.
  *
  *   gpa SESSION_GPA
- *   | per queue pair: rx desc, avail, used | tx desc, avail, used | tx tables | rx buffers | tx buffers |  next pair ...
+ *   | per queue pair: rx desc, avail, used | tx desc, avail, used | tx tables | rx buffers | tx
+ * buffers |  next pair ...
  *
- * A buffer is header and frame in one piece (VERSION_1 allows that), placed so that the frame starts on a cache line: the
- * header then shares none with what changes.
+ * A buffer is header and frame in one piece (VERSION_1 allows that), placed so that the frame
+ * starts on a cache line: the header then shares none with what changes.
  *
- * When the back end goes away the rings stay as they are; session_reopen() tells the next one to go on at the used index,
- * as guests do. What the old one had taken and not returned is thus offered again.
+ * When the back end goes away the rings stay as they are; session_reopen() tells the next one to go
+ * on at the used index, as guests do. What the old one had taken and not returned is thus offered
+ * again.
  *
  * Thread rule: one thread.
  */
@@ -48,9 +50,9 @@ struct session {
 	const struct options *options;
 	const struct options_socket *socket;
 	const volatile sig_atomic_t *stop; /* set: give up waiting */
-	struct vu_frontend *frontend; /* NULL: not connected */
-	int connection_fd;            /* the frontend's, to look whether the back end is still there */
-	int listen_fd;                /* -1: we connect */
+	struct vu_frontend *frontend;      /* NULL: not connected */
+	int connection_fd; /* the frontend's, to look whether the back end is still there */
+	int listen_fd;     /* -1: we connect */
 	struct unix_socket_identity listen_identity;
 	struct vu_frontend_memory memory;
 	bool hugepages;
@@ -60,8 +62,9 @@ struct session {
 };
 
 /*
- * Connects, negotiates and starts all rings, receive buffers offered, transmit slots described and empty. 0 or a negative
- * errno with a line in session->error; either way session_close() ends it. -EINTR: stop was set.
+ * Connects, negotiates and starts all rings, receive buffers offered, transmit slots described and
+ * empty. 0 or a negative errno with a line in session->error; either way session_close() ends it.
+ * -EINTR: stop was set.
  */
 int session_open(struct session *session, const struct options *options, unsigned int index,
 	const volatile sig_atomic_t *stop);
@@ -70,7 +73,8 @@ void session_close(struct session *session);
 /* Whether the back end still holds the connection. */
 bool session_is_alive(const struct session *session);
 
-/* Connects again after the back end has gone and restarts the rings where it left them. As session_open(). */
+/* Connects again after the back end has gone and restarts the rings where it left them. As
+ * session_open(). */
 int session_reopen(struct session *session);
 
 /* Buffers a received frame of `size` bytes takes. */

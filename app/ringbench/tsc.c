@@ -10,7 +10,8 @@ static uint64_t hz_from_cpu(void)
 {
 	unsigned int denominator, numerator, crystal_hz, unused;
 
-	/* Leaf 0x15: TSC = crystal * numerator / denominator; a zero means that the processor does not say. */
+	/* Leaf 0x15: TSC = crystal * numerator / denominator; a zero means that the processor does
+	 * not say. */
 	if (!__get_cpuid(0x15, &denominator, &numerator, &crystal_hz, &unused))
 		return 0;
 	if (denominator == 0 || numerator == 0 || crystal_hz == 0)
@@ -35,7 +36,8 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* A clock reading and the counter at the same moment: of five tries the one the scheduler disturbed least. */
+/* A clock reading and the counter at the same moment: of five tries the one the scheduler disturbed
+ * least. */
 static void read_pair(uint64_t *ns, uint64_t *tsc)
 {
 	uint64_t best = UINT64_MAX;

@@ -23,8 +23,9 @@ static inline uint64_t tsc_now(void)
 #endif
 
 /*
- * Cycles per second: from CPUID where the processor tells (leaf 0x15), else measured against CLOCK_MONOTONIC for 20 ms.
- * The first call may take that long; later ones return the same value. One thread.
+ * Cycles per second: from CPUID where the processor tells (leaf 0x15), else measured against
+ * CLOCK_MONOTONIC for 20 ms. The first call may take that long; later ones return the same value.
+ * One thread.
  */
 uint64_t tsc_hz(void);
 

@@ -10,7 +10,8 @@ double verdict_duration_s(const struct run *run)
 	return run->start_tsc == 0 ? 0 : (double)(end - run->start_tsc) / (double)tsc_hz();
 }
 
-static void set_rates(struct verdict *verdict, const struct direction_counters *counters, double seconds)
+static void set_rates(
+	struct verdict *verdict, const struct direction_counters *counters, double seconds)
 {
 	if (seconds <= 0)
 		return;
@@ -22,7 +23,8 @@ void verdict_of_direction(const struct run *run, unsigned int index, struct verd
 {
 	const struct direction *direction = &run->directions[index];
 
-	*verdict = (struct verdict){.counters = direction->counters, .latency = &direction->latency};
+	*verdict =
+		(struct verdict){.counters = direction->counters, .latency = &direction->latency};
 	direction_sum(direction, &verdict->totals);
 	set_rates(verdict, run->stop_tsc != 0 ? &run->at_stop[index] : &direction->counters,
 		verdict_duration_s(run));
@@ -65,7 +67,8 @@ void verdict_of_all(const struct run *run, struct verdict *verdict, struct histo
 	}
 }
 
-unsigned int verdict_check(const struct run *run, const struct verdict *verdict, const char **failed)
+unsigned int verdict_check(
+	const struct run *run, const struct verdict *verdict, const char **failed)
 {
 	unsigned int n = 0;
 

@@ -23,10 +23,12 @@ void verdict_of_direction(const struct run *run, unsigned int index, struct verd
 void verdict_of_all(const struct run *run, struct verdict *verdict, struct histogram *latency);
 
 /*
- * Checks that do not hold for `verdict`, as names, into `failed` (room for VERDICT_MAX_CHECKS). Returns how many.
- * Loss counts in the closed loop only, where nothing has to be dropped; reordering only with one queue pair.
+ * Checks that do not hold for `verdict`, as names, into `failed` (room for VERDICT_MAX_CHECKS).
+ * Returns how many. Loss counts in the closed loop only, where nothing has to be dropped;
+ * reordering only with one queue pair.
  */
 #define VERDICT_MAX_CHECKS 6
-unsigned int verdict_check(const struct run *run, const struct verdict *verdict, const char **failed);
+unsigned int verdict_check(
+	const struct run *run, const struct verdict *verdict, const char **failed);
 
 #endif

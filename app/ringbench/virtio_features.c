@@ -51,7 +51,7 @@ static const struct {
 uint64_t features_default(unsigned int n_queues)
 {
 	uint64_t features = FEATURE(VIRTIO_F_VERSION_1) | FEATURE(VIRTIO_NET_F_MRG_RXBUF) |
-		FEATURE(VIRTIO_F_IN_ORDER) | FEATURE(VIRTIO_RING_F_INDIRECT_DESC);
+			    FEATURE(VIRTIO_F_IN_ORDER) | FEATURE(VIRTIO_RING_F_INDIRECT_DESC);
 
 	if (n_queues > 1)
 		features |= FEATURE(VIRTIO_NET_F_MQ) | FEATURE(VIRTIO_NET_F_CTRL_VQ);
@@ -81,7 +81,8 @@ static int refuse(const char *item, size_t len, char *error, size_t error_size)
 		if (strcmp(names[i].name, "version_1") != 0)
 			append(all, sizeof(all), ", ", names[i].name);
 	snprintf(error, error_size,
-		"--features: \"%.*s\" is not + or - and one of: %s; write e.g. --features +csum,-in_order",
+		"--features: \"%.*s\" is not + or - and one of: %s; write e.g. --features "
+		"+csum,-in_order",
 		(int)len, item, all);
 	return -EINVAL;
 }

@@ -8,12 +8,14 @@
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
 
-/* VERSION_1, MRG_RXBUF, IN_ORDER and INDIRECT_DESC; with several queue pairs also MQ and the CTRL_VQ it needs. */
+/* VERSION_1, MRG_RXBUF, IN_ORDER and INDIRECT_DESC; with several queue pairs also MQ and the
+ * CTRL_VQ it needs. */
 uint64_t features_default(unsigned int n_queues);
 
 /*
- * Reads "+csum,-mrg_rxbuf,...": names are switched on or off. 0, or -EINVAL with one line in `error` that lists the names.
- * "csum" and "tso" stand for both directions; VERSION_1 cannot be switched off.
+ * Reads "+csum,-mrg_rxbuf,...": names are switched on or off. 0, or -EINVAL with one line in
+ * `error` that lists the names. "csum" and "tso" stand for both directions; VERSION_1 cannot be
+ * switched off.
  */
 int features_parse(const char *text, uint64_t *on, uint64_t *off, char *error, size_t error_size);
 

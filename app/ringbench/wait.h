@@ -6,8 +6,8 @@
 #include "run.h"
 
 /*
- * Asks every ring that matters for calls and sleeps until one comes, a paced frame is due, or `max_us` have passed. Returns
- * at once if something has arrived meanwhile.
+ * Asks every ring that matters for calls and sleeps until one comes, a paced frame is due, or
+ * `max_us` have passed. Returns at once if something has arrived meanwhile.
  */
 void wait_for_calls(struct run *run, uint64_t max_us);
 

@@ -8,7 +8,8 @@
 
 #include "tsc.h"
 
-/* How often a frame is sent that has not come through: the back end may not have enabled its rings yet. */
+/* How often a frame is sent that has not come through: the back end may not have enabled its rings
+ * yet. */
 #define REPEAT_US 5000
 
 static bool has_passed(const struct run *run, const struct direction *direction)
@@ -38,8 +39,9 @@ static int send_all(struct run *run)
 			sender->direction->queues[sender->queue].n_warmup != 0)
 			continue;
 		if (sender_send_warmup(sender, tsc_now()) < 0) {
-			run_set_error(run, "socket %u: transmit ring %u: %s", run->lanes[i].session->number,
-				sender->queue, ring_breakage_name(sender->ring->ring.breakage));
+			run_set_error(run, "socket %u: transmit ring %u: %s",
+				run->lanes[i].session->number, sender->queue,
+				ring_breakage_name(sender->ring->ring.breakage));
 			return -EPROTO;
 		}
 	}
@@ -58,16 +60,19 @@ static void explain(struct run *run)
 		ring_collect(&sender->ring->ring, sender->used, sender->ring->ring.n_slots);
 		if (sender->ring->ring.used_idx == 0)
 			run_set_error(run,
-				"socket %u (%s): the back end has taken no frame from queue pair %u within %g s: "
+				"socket %u (%s): the back end has taken no frame from queue pair "
+				"%u within %g s: "
 				"is its port started?",
-				direction->from->number, direction->from->socket->path, sender->queue,
-				(double)run->options->deadline_us / 1e6);
+				direction->from->number, direction->from->socket->path,
+				sender->queue, (double)run->options->deadline_us / 1e6);
 		else
 			run_set_error(run,
-				"no frame from socket %u (%s, queue pair %u) has come out at socket %u (%s) within "
-				"%g s, though the back end took them: does it forward between the two?",
-				direction->from->number, direction->from->socket->path, sender->queue,
-				direction->to->number, direction->to->socket->path,
+				"no frame from socket %u (%s, queue pair %u) has come out at "
+				"socket %u (%s) within "
+				"%g s, though the back end took them: does it forward between the "
+				"two?",
+				direction->from->number, direction->from->socket->path,
+				sender->queue, direction->to->number, direction->to->socket->path,
 				(double)run->options->deadline_us / 1e6);
 		return;
 	}

@@ -6,8 +6,9 @@
 #include "run.h"
 
 /*
- * Sends warm-up frames until every queue of every active direction has passed one. 0 or a negative errno with run->error:
- * -ECONNRESET a back end went away, -ETIMEDOUT the deadline passed, -EINTR, -EPROTO a broken ring.
+ * Sends warm-up frames until every queue of every active direction has passed one. 0 or a negative
+ * errno with run->error: -ECONNRESET a back end went away, -ETIMEDOUT the deadline passed, -EINTR,
+ * -EPROTO a broken ring.
  */
 int warmup(struct run *run);
 

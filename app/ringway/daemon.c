@@ -17,7 +17,8 @@
 #include "daemon.h"
 #include "eal.h"
 
-#define TICK_MS 100
+#define TICK_MS  100
+#define WATCH_MS 10
 
 static void on_ports_changed(void *ctx)
 {
@@ -201,6 +202,13 @@ static void on_tick(evutil_socket_t fd, short what, void *ctx)
 		fdb_age(daemon->topology.bridges[i].fdb, now_us, synchronize, daemon);
 }
 
+static void on_watch(evutil_socket_t fd, short what, void *ctx)
+{
+	struct daemon *daemon = ctx;
+
+	workers_watch(daemon->workers);
+}
+
 static void on_guard(evutil_socket_t fd, short what, void *ctx)
 {
 	struct daemon *daemon = ctx;
@@ -228,6 +236,7 @@ static int events_start(struct daemon *daemon, char *error, size_t error_size)
 {
 	static const int signals[] = { SIGINT, SIGTERM };
 	const struct timeval tick = { .tv_usec = TICK_MS * 1000 };
+	const struct timeval watch = { .tv_usec = WATCH_MS * 1000 };
 	int guard_fd = gmem_guard_install();
 
 	if (guard_fd < 0) {
@@ -239,10 +248,12 @@ static int events_start(struct daemon *daemon, char *error, size_t error_size)
 	if (daemon->events == NULL)
 		goto no_memory;
 	daemon->tick = event_new(daemon->events, -1, EV_PERSIST, on_tick, daemon);
+	daemon->watch = event_new(daemon->events, -1, EV_PERSIST, on_watch, daemon);
 	daemon->guard = event_new(daemon->events, guard_fd, EV_READ | EV_PERSIST, on_guard, daemon);
-	if (daemon->tick == NULL || daemon->guard == NULL)
+	if (daemon->tick == NULL || daemon->watch == NULL || daemon->guard == NULL)
 		goto no_memory;
 	event_add(daemon->tick, &tick);
+	event_add(daemon->watch, &watch);
 	event_add(daemon->guard, NULL);
 	for (unsigned int i = 0; i < 2; i++) {
 		daemon->signals[i] = evsignal_new(daemon->events, signals[i], on_signal, daemon);
@@ -346,6 +357,8 @@ static void daemon_stop(struct daemon *daemon)
 	}
 	if (daemon->guard != NULL)
 		event_free(daemon->guard);
+	if (daemon->watch != NULL)
+		event_free(daemon->watch);
 	if (daemon->tick != NULL)
 		event_free(daemon->tick);
 	if (daemon->events != NULL)

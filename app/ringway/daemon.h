@@ -16,6 +16,7 @@ struct daemon {
 	struct workers *workers;
 	struct control_server *control;
 	struct event *tick;
+	struct event *watch;
 	struct event *guard;
 	struct event *signals[2];
 };

@@ -18,17 +18,20 @@
 #include <event2/event.h>
 #include <linux/virtio_config.h>
 #include <numa.h>
+#include <numaif.h>
 #include <rte_malloc.h>
 
 #include <base/clock.h>
 #include <base/log.h>
 #include <port/guest.h>
 
-#include "guest_internal.h"
+#include "guest_control.h"
 
 /* Between attempts to connect, or to accept again after descriptors ran out. */
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 1000
+
+#define FIRST_MESSAGE_US (10 * 1000 * 1000)
 
 /*
  * What librte_vhost offers, so that guests' drivers take the same path, less UFO and ECN: what is offered once binds for
@@ -44,53 +47,6 @@
 		1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_RING_F_EVENT_IDX |           \
 		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_IN_ORDER)
 
-enum guest_state {
-	GUEST_IDLE,       /* listening, nobody there */
-	GUEST_CONNECTING, /* nobody listens there yet; tried again */
-	GUEST_CONNECTED,  /* a front end is there, no ring runs */
-	GUEST_RUNNING,    /* at least one ring runs */
-	N_GUEST_STATES,
-};
-
-static const char *const state_names[] = {
-	[GUEST_IDLE] = "idle",
-	[GUEST_CONNECTING] = "connecting",
-	[GUEST_CONNECTED] = "connected",
-	[GUEST_RUNNING] = "running",
-};
-
-_Static_assert(sizeof(state_names) / sizeof(state_names[0]) == N_GUEST_STATES, "one name a state");
-
-struct guest {
-	struct port base;
-	const struct port_host *host;
-	enum guest_role role;
-	struct unix_socket_spec socket; /* strings owned */
-	unsigned int n_queue_pairs;
-	uint16_t mtu; /* configured, 0: none; base.mtu may be less while a front end asks for less */
-	enum guest_state state;
-
-	int listen_fd; /* -1: role connect */
-	struct unix_socket_identity identity;
-	struct event *listen_event;
-	struct event *retry_event;
-	unsigned int retry_ms;
-
-	struct vu_backend *session; /* NULL: not connected */
-	struct event *session_event;
-	bool quiesced; /* list no queues: the session is about to change something */
-	uint64_t n_connects;
-	uint64_t n_faults_seen[VRING_N_FAULTS];
-	char last_error[UNIX_SOCKET_ERROR_MAX];
-	struct log_limit log_limit;
-
-	unsigned int n_rx, n_tx; /* usable now */
-	struct guest_rx_queue *rx_usable[PORT_MAX_QUEUES];
-	struct guest_tx_queue *tx_usable[PORT_MAX_QUEUES];
-	struct guest_rx_queue rx[PORT_MAX_QUEUES]; /* by queue pair */
-	struct guest_tx_queue tx[PORT_MAX_QUEUES];
-};
-
 static const struct port_ops guest_ops;
 
 bool port_is_guest(const struct port *port)
@@ -98,17 +54,12 @@ bool port_is_guest(const struct port *port)
 	return port->ops == &guest_ops;
 }
 
-static struct guest *guest_of(struct port *port)
-{
-	return (struct guest *)port;
-}
-
 static void set_state(struct guest *guest, enum guest_state state)
 {
 	if (guest->state == state)
 		return;
-	log_info("port %s: %s -> %s", guest->base.name, state_names[guest->state],
-		state_names[state]);
+	log_info("port %s: %s -> %s", guest->base.name, guest_state_name(guest->state),
+		guest_state_name(state));
 	guest->state = state;
 }
 
@@ -120,6 +71,23 @@ static int node_of(void *hva)
 	if (numa_available() < 0 || numa_move_pages(0, 1, &hva, NULL, &node, 0) != 0 || node < 0)
 		return -1;
 	return node;
+}
+
+/* Moves the ring state that a worker reads each burst to where the ring itself lies. Best effort: it works anywhere. */
+static void ring_to_node(struct vu_ring *ring, int node)
+{
+	uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t first = (uintptr_t)ring & ~(page_bytes - 1);
+	uintptr_t last = ((uintptr_t)(ring + 1) - 1) & ~(page_bytes - 1);
+
+	if (node < 0 || numa_max_node() == 0)
+		return;
+	for (uintptr_t page = first; page <= last; page += page_bytes) {
+		void *address = (void *)page;
+		int status;
+
+		numa_move_pages(0, 1, &address, &node, &status, MPOL_MF_MOVE);
+	}
 }
 
 static bool has(uint64_t features, unsigned int bit)
@@ -148,6 +116,7 @@ static void queues_update(struct guest *guest)
 		struct guest_tx_queue *tx = &guest->tx[pair];
 
 		tx->ring = vu_backend_ring(guest->session, 2 * pair);
+		tx->call_blocks = false;
 		tx->header_len = header_len;
 		tx->checks_csum = has(features, VIRTIO_NET_F_GUEST_CSUM);
 		tx->base.accepts = offloads_of(features, VIRTIO_NET_F_GUEST_CSUM,
@@ -155,14 +124,17 @@ static void queues_update(struct guest *guest)
 		/* A disabled receive ring gets nothing; a disabled transmit ring is emptied all the same. */
 		if (tx->ring->state == VU_RING_RUNNING && tx->ring->enabled) {
 			tx->base.numa_node = node_of(tx->ring->device.used);
+			ring_to_node(tx->ring, tx->base.numa_node);
 			guest->tx_usable[guest->n_tx++] = tx;
 		}
 		rx->ring = vu_backend_ring(guest->session, 2 * pair + 1);
+		rx->call_blocks = false;
 		rx->header_len = header_len;
 		rx->offloads = offloads_of(features, VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4,
 			VIRTIO_NET_F_HOST_TSO6);
 		if (rx->ring->state == VU_RING_RUNNING) {
 			rx->base.numa_node = node_of(rx->ring->device.used);
+			ring_to_node(rx->ring, rx->base.numa_node);
 			guest->rx_usable[guest->n_rx++] = rx;
 		}
 	}
@@ -286,6 +258,8 @@ static void session_begin(struct guest *guest, int fd)
 		.name = guest->base.name,
 		.features = GUEST_FEATURES,
 		.n_queue_pairs = guest->n_queue_pairs,
+		/* One that connects and says nothing must not keep others out; where we connect, nobody else can. */
+		.first_message_us = guest->role == GUEST_ROLE_LISTEN ? FIRST_MESSAGE_US : 0,
 		.ops = &session_ops,
 		.ctx = guest,
 	};
@@ -384,89 +358,6 @@ static unsigned int guest_list_tx(struct port *port, struct tx_queue **queues)
 	return guest->n_tx;
 }
 
-static json_t *describe_bits(uint64_t bits, const char *(*name_of)(unsigned int bit))
-{
-	json_t *names = json_array();
-
-	for (unsigned int bit = 0; bit < 64; bit++) {
-		if (!has(bits, bit))
-			continue;
-		if (name_of(bit) != NULL)
-			json_array_append_new(names, json_string(name_of(bit)));
-		else
-			json_array_append_new(names, json_sprintf("bit %u", bit));
-	}
-	return names;
-}
-
-static json_t *describe_memory(const struct gmem *mem)
-{
-	json_t *regions = json_array();
-
-	for (unsigned int i = 0; mem != NULL && i < mem->n_regions; i++) {
-		const struct gmem_region *region = &mem->regions[i];
-
-		json_array_append_new(regions,
-			json_pack("{s:I, s:I, s:I}", "gpa", (json_int_t)region->gpa, "size",
-				(json_int_t)region->size, "uva", (json_int_t)region->uva));
-	}
-	return regions;
-}
-
-static json_t *describe_rings(struct guest *guest)
-{
-	json_t *rings = json_array();
-
-	for (unsigned int i = 0; i < 2 * guest->n_queue_pairs; i++) {
-		const struct vu_ring *ring = vu_backend_ring(guest->session, i);
-		bool live = ring->state == VU_RING_RUNNING || ring->state == VU_RING_BROKEN;
-		const struct rx_queue *rx = &guest->rx[i / 2].base;
-
-		if (ring->size == 0)
-			continue;
-		/* The worker goes on meanwhile: indices are a glance, exact only when traffic stands. */
-		json_array_append_new(rings,
-			json_pack("{s:i, s:s, s:i, s:b, s:b, s:b, s:i, s:i, s:i}", "index", (int)i,
-				"dir", i % 2 == 0 ? "rx" : "tx", "size", (int)ring->size, "started",
-				ring->state != VU_RING_STOPPED, "enabled", ring->enabled, "broken",
-				ring->state == VU_RING_BROKEN, "avail_idx",
-				live ? (int)ring->device.last_avail_idx : 0, "used_idx",
-				live ? (int)ring->device.used_idx : 0, "worker",
-				i % 2 == 1 ? rx->worker : -1));
-	}
-	return rings;
-}
-
-static void guest_describe(struct port *port, json_t *object)
-{
-	struct guest *guest = guest_of(port);
-	struct vu_backend *session = guest->session;
-
-	json_object_set_new(object, "socket", json_string(guest->socket.path));
-	json_object_set_new(object, "role",
-		json_string(guest->role == GUEST_ROLE_LISTEN ? "listen" : "connect"));
-	json_object_set_new(object, "state", json_string(state_names[guest->state]));
-	json_object_set_new(object, "link", json_boolean(guest->state == GUEST_RUNNING));
-	json_object_set_new(object, "queue_pairs", json_integer(guest->n_queue_pairs));
-	json_object_set_new(object, "connects", json_integer((json_int_t)guest->n_connects));
-	json_object_set_new(object, "last_error",
-		guest->last_error[0] != '\0' ? json_string(guest->last_error) : json_null());
-	json_object_set_new(object, "numa_node",
-		json_integer(guest->n_tx > 0 ? guest->tx_usable[0]->base.numa_node : -1));
-	json_object_set_new(object, "peer_pid",
-		json_integer(session != NULL ? (json_int_t)vu_backend_peer_pid(session) : -1));
-	json_object_set_new(object, "peer_uid",
-		json_integer(session != NULL ? (json_int_t)(int)vu_backend_peer_uid(session) : -1));
-	json_object_set_new(object, "features",
-		describe_bits(session != NULL ? vu_backend_features(session) : 0, vu_feature_name));
-	json_object_set_new(object, "protocol_features",
-		describe_bits(session != NULL ? vu_backend_protocol_features(session) : 0,
-			vu_protocol_feature_name));
-	json_object_set_new(object, "memory",
-		describe_memory(session != NULL ? vu_backend_memory(session) : NULL));
-	json_object_set_new(object, "rings", session != NULL ? describe_rings(guest) : json_array());
-}
-
 /* Says what a worker could only count: refused buffers. */
 static void report_faults(struct guest *guest, unsigned int index, const struct vring_device *device)
 {
@@ -482,12 +373,26 @@ static void report_faults(struct guest *guest, unsigned int index, const struct 
 	}
 }
 
+static bool a_call_blocks(const struct guest *guest)
+{
+	for (unsigned int pair = 0; pair < guest->n_queue_pairs; pair++) {
+		if (__atomic_load_n(&guest->rx[pair].call_blocks, __ATOMIC_RELAXED) ||
+			__atomic_load_n(&guest->tx[pair].call_blocks, __ATOMIC_RELAXED))
+			return true;
+	}
+	return false;
+}
+
 static void guest_tick(struct port *port)
 {
 	struct guest *guest = guest_of(port);
 
 	if (guest->session == NULL)
 		return;
+	if (a_call_blocks(guest)) {
+		session_lost(guest, "a call eventfd is full and was made blocking");
+		return;
+	}
 	for (unsigned int i = 0; i < 2 * guest->n_queue_pairs; i++) {
 		struct vu_ring *ring = vu_backend_ring(guest->session, i);
 		uint8_t breakage;

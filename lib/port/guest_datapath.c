@@ -7,6 +7,7 @@
  * left of a buffer stays in guest memory as the frame's pieces until send copies it into the receiver's buffers: the
  * one copy between guests. Nothing a guest does to its memory meanwhile can matter but to the payload's content.
  */
+#include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -143,22 +144,32 @@ static void guest_release(struct rx_queue *base, struct port_counters *counters,
 	vring_device_publish(&queue->ring->device);
 }
 
-static void ring_notify(struct vu_ring *ring)
+/*
+ * The call eventfd was made non-blocking, but that is a property of the open file, which the peer shares and can take
+ * back; with its counter full a write then sleeps. Whoever watches over the workers (workers_watch()) interrupts it,
+ * and the peer that did this loses its port.
+ */
+static void ring_notify(struct vu_ring *ring, bool *call_blocks)
 {
-	if (vring_device_needs_call(&ring->device) && ring->call_fd >= 0) {
-		/* EAGAIN: the counter is full, so a notification is pending anyway. */
-		(void)eventfd_write(ring->call_fd, 1);
-	}
+	if (!vring_device_needs_call(&ring->device) || ring->call_fd < 0 || *call_blocks)
+		return;
+	/* EAGAIN: the counter is full, so a notification is pending anyway. */
+	if (eventfd_write(ring->call_fd, 1) != 0 && errno == EINTR)
+		__atomic_store_n(call_blocks, true, __ATOMIC_RELAXED);
 }
 
 static void guest_rx_notify(struct rx_queue *base)
 {
-	ring_notify(((struct guest_rx_queue *)base)->ring);
+	struct guest_rx_queue *queue = (struct guest_rx_queue *)base;
+
+	ring_notify(queue->ring, &queue->call_blocks);
 }
 
 static void guest_tx_notify(struct tx_queue *base)
 {
-	ring_notify(((struct guest_tx_queue *)base)->ring);
+	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
+
+	ring_notify(queue->ring, &queue->call_blocks);
 }
 
 #define RARP_BYTES 60
@@ -225,7 +236,7 @@ static unsigned int guest_receive(struct rx_queue *base, struct port_counters *c
 		return n_frames;
 	}
 	guest_release(base, counters, batch, n_frames);
-	ring_notify(queue->ring);
+	guest_rx_notify(base);
 	return 0;
 }
 

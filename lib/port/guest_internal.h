@@ -6,12 +6,16 @@
 #include <port/port.h>
 #include <vhost/backend.h>
 
-/* Written by the control thread while no worker knows the queue, read by its worker afterwards. */
+/*
+ * Written by the control thread while no worker knows the queue, read by its worker afterwards; but for the words whose
+ * comment says otherwise.
+ */
 struct guest_rx_queue {
 	struct rx_queue base;
 	struct vu_ring *ring; /* the guest's transmit ring */
 	uint16_t header_len;  /* bytes of virtio-net header: 12, or 10 for a legacy driver without MRG_RXBUF */
 	uint8_t offloads;     /* FRAME_NEEDS_* the guest negotiated to send */
+	bool call_blocks;     /* set by the worker: see ring_notify() */
 	/* SEND_RARP: set by the control thread, cleared by the worker that has sent the announcement. */
 	bool announce;
 	uint8_t announce_mac[6];
@@ -22,6 +26,7 @@ struct guest_tx_queue {
 	struct vu_ring *ring; /* the guest's receive ring */
 	uint16_t header_len;
 	bool checks_csum; /* GUEST_CSUM: may be told DATA_VALID */
+	bool call_blocks; /* set by a worker: see ring_notify() */
 };
 
 /* Has the queue's worker broadcast a RARP for `mac` as if the guest had sent it. Control thread. */

@@ -180,10 +180,10 @@ int nic_attach(const struct nic_report *report, uint16_t *eth_port)
 
 int nic_detach(uint16_t eth_port)
 {
-	struct rte_eth_dev_info info = {0};
+	struct rte_eth_dev_info info;
+	/* Before it is closed: a closed port knows no device. */
+	int ret = rte_eth_dev_info_get(eth_port, &info);
 
-	/* The device is asked for before it is closed: a closed port has none. */
-	rte_eth_dev_info_get(eth_port, &info);
 	rte_eth_dev_close(eth_port);
-	return info.device == NULL ? 0 : rte_dev_remove((struct rte_device *)info.device);
+	return ret != 0 ? ret : rte_dev_remove((struct rte_device *)info.device);
 }

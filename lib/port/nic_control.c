@@ -82,20 +82,30 @@ static void plan_offloads(struct nic_plan *plan, unsigned int n_queues)
 	}
 }
 
+/* The most that rte_eth_dev_configure() will take: some drivers give it as a frame length only. */
+static uint16_t device_mtu_max(const struct rte_eth_dev_info *info)
+{
+	uint32_t overhead = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+
+	if (info->max_mtu != UINT16_MAX && info->max_rx_pktlen > info->max_mtu)
+		overhead = info->max_rx_pktlen - info->max_mtu;
+	return RTE_MIN((uint32_t)info->max_mtu, info->max_rx_pktlen - overhead);
+}
+
 /* Chooses the MTU: the configured one, or the device's as far as buffers can carry it. */
 static int plan_mtu(struct nic_plan *plan, struct nic *nic, const struct nic_report *report)
 {
 	uint16_t mtu = report->config->mtu;
 	uint16_t most = RTE_MIN(plan->room - NIC_L2_LEN_MAX, (uint32_t)UINT16_MAX);
+	uint16_t device_max = device_mtu_max(&plan->info);
 	bool scatters = (plan->info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER) &&
 			(plan->info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
 
 	if (mtu == 0 && rte_eth_dev_get_mtu(nic->eth_port, &mtu) != 0)
 		mtu = RTE_ETHER_MTU;
-	if (report->config->mtu != 0 && plan->info.max_mtu != 0 &&
-		(mtu < plan->info.min_mtu || mtu > plan->info.max_mtu))
+	if (report->config->mtu != 0 && (mtu < plan->info.min_mtu || mtu > device_max))
 		return nic_fail(report, "mtu %u: the device takes %u..%u", mtu, plan->info.min_mtu,
-			plan->info.max_mtu);
+			device_max);
 	if (mtu > most) {
 		if (scatters)
 			plan->conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_SCATTER;

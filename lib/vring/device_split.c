@@ -407,6 +407,53 @@ static bool is_hopeless(const struct vring_device *ring, const struct progress *
 		progress->n_slots >= ring->size;
 }
 
+/*
+ * Finds the buffers of a frame that does not simply fit into buffer *at, and moves *at behind them. Returns false if
+ * the frame has to wait for buffers: then *at lies behind the refused ones only.
+ */
+static __attribute__((noinline)) bool reserve_frame(struct vring_device *ring,
+	struct vring_burst *burst, struct progress *progress, uint32_t length,
+	unsigned int n_frames, unsigned int *at, struct vring_grant *grant)
+{
+	unsigned int first = *at;
+	unsigned int next = first;
+	uint64_t len = 0;
+	bool waits;
+
+	while (len < length) {
+		const struct vring_buffer *buffer = &burst->buffers[next];
+
+		if (next == progress->n_parsed && !parse_more(ring, burst, progress, next, n_frames))
+			break;
+		if (buffer->fault != VRING_OK) {
+			/*
+			 * A refused buffer in the middle of a frame: the driver takes as many used entries
+			 * as the frame's header says, one after the other, so the frame starts anew behind
+			 * it and what it had is returned empty.
+			 */
+			next++;
+			first = next;
+			len = 0;
+			continue;
+		}
+		if (!ring->mergeable && buffer->len < length)
+			break;
+		next++;
+		len += buffer->len;
+	}
+	*grant = (struct vring_grant){.first = (uint16_t)first};
+	if (len >= length) {
+		grant->n = (uint16_t)(next - first);
+		*at = next;
+		return true;
+	}
+	/* Not enough: what the frame had taken is left for the next one. */
+	waits = next == progress->n_parsed &&
+		(first > 0 || next == 0 || !is_hopeless(ring, progress));
+	*at = first;
+	return !waits;
+}
+
 int device_split_reserve(struct vring_device *ring, struct vring_burst *burst,
 	const uint32_t *lengths, unsigned int n_frames, struct vring_grant *grants)
 {
@@ -416,49 +463,13 @@ int device_split_reserve(struct vring_device *ring, struct vring_burst *burst,
 
 	if (!begin(ring, burst, &progress))
 		return -EPROTO;
+	parse_more(ring, burst, &progress, 0, n_frames);
 	for (frame = 0; frame < n_frames; frame++) {
-		unsigned int first = at;
-		uint64_t len = 0;
-		bool is_last;
-
-		while (len < lengths[frame]) {
-			const struct vring_buffer *buffer = &burst->buffers[at];
-
-			/* The common case, and enough of a test for it: a refused buffer has no bytes. */
-			if (len == 0 && at < progress.n_parsed && buffer->len >= lengths[frame]) {
-				at++;
-				len = buffer->len;
-				break;
-			}
-			if (at == progress.n_parsed &&
-				!parse_more(ring, burst, &progress, at, n_frames - frame))
-				break;
-			if (__builtin_expect(buffer->fault != VRING_OK, 0)) {
-				/*
-				 * A refused buffer in the middle of a frame: the driver takes as many used
-				 * entries as the frame's header says, one after the other, so the frame
-				 * starts anew behind it and what it had is returned empty.
-				 */
-				at++;
-				first = at;
-				len = 0;
-				continue;
-			}
-			if (!ring->mergeable && buffer->len < lengths[frame])
-				break;
-			at++;
-			len += buffer->len;
-		}
-		grants[frame] = (struct vring_grant){.first = (uint16_t)first};
-		if (len >= lengths[frame]) {
-			grants[frame].n = (uint16_t)(at - first);
-			continue;
-		}
-		/* Not enough: what the frame had taken is left for the next one. */
-		is_last = at == progress.n_parsed &&
-			(first > 0 || at == 0 || !is_hopeless(ring, &progress));
-		at = first;
-		if (is_last)
+		/* Enough of a test for the common case: a refused buffer has no bytes. */
+		if (at < progress.n_parsed && burst->buffers[at].len >= lengths[frame])
+			grants[frame] = (struct vring_grant){.first = (uint16_t)at++, .n = 1};
+		else if (!reserve_frame(ring, burst, &progress, lengths[frame], n_frames - frame,
+				 &at, &grants[frame]))
 			break;
 	}
 	burst->n = at;

@@ -38,11 +38,11 @@ struct vring_driver {
 	uint16_t last_used_idx; /* next to be collected */
 	uint16_t free_head;     /* in order: next slot */
 	uint16_t free_tail;
-	uint16_t order_head;  /* in order: oldest outstanding buffer */
-	uint16_t n_free;      /* descriptors */
-	uint16_t n_posted;    /* buffers posted and not collected */
-	uint16_t n_in_batch;  /* in order: buffers that the used entry taken last stands for, still to be handed out */
-	uint32_t batch_len;   /* used length of the last one of them */
+	uint16_t order_head;    /* in order: oldest outstanding buffer */
+	uint32_t n_free;        /* descriptors */
+	uint32_t n_in_batch;    /* in order: buffers the used entry taken last stands for, still to be handed out */
+	uint32_t batch_len;     /* used length of the last one of them */
+	uint32_t n_posted;      /* buffers posted and not collected */
 	uint32_t n_unkicked;  /* published since needs_kick was asked; stops counting beyond 65535 */
 	struct vring_desc *indirect_area;
 	uint64_t indirect_gpa;
@@ -171,50 +171,57 @@ static bool sum_up(const struct vring_extent *extents, unsigned int n_readable, 
 	return sum <= UINT32_MAX; /* 2.7.5.2 */
 }
 
+/* Writes a buffer of any number of extents from `head` on and fills in its slot but for the token. */
+static __attribute__((noinline)) int write_buffer(struct vring_driver *ring, uint16_t head,
+	const struct vring_extent *extents, unsigned int n_readable, unsigned int n)
+{
+	struct slot *slot = &ring->slots[head];
+	bool has_table = ring->indirect_max > 0 && n > 1;
+	unsigned int n_descs = has_table ? 1 : n;
+	uint32_t writable;
+
+	/* A chain may not be longer than the ring, tables counted (2.7.5.3.1). */
+	if (n == 0 || n > ring->size || (has_table && n > ring->indirect_max) ||
+		!sum_up(extents, n_readable, n, &writable))
+		return -EINVAL;
+	if (n_descs > ring->n_free)
+		return -ENOSPC;
+	slot->tail = head;
+	if (has_table)
+		write_table(ring, head, extents, n_readable, n);
+	else
+		slot->tail = write_chain(ring, head, extents, n_readable, n);
+	slot->writable = writable;
+	slot->n_descs = (uint16_t)n_descs;
+	return 0;
+}
+
 int vring_driver_post(struct vring_driver *ring, const struct vring_extent *extents,
 	unsigned int n_readable, unsigned int n_writable, uint32_t token)
 {
-	unsigned int n = n_readable + n_writable;
 	uint16_t head = ring->free_head;
-	uint16_t tail = head;
-	unsigned int n_descs = 1;
-	uint32_t writable;
-	unsigned int slot;
+	struct slot *slot = &ring->slots[head];
+	unsigned int at;
 
-	if (n == 1) {
-		if (ring->n_free == 0)
-			return -ENOSPC;
+	if (n_readable + n_writable == 1 && ring->n_free > 0) {
 		desc_store(&ring->desc[head], extents, n_writable ? VRING_DESC_F_WRITE : 0, 0);
-		writable = n_writable ? extents->len : 0;
+		slot->writable = n_writable ? extents->len : 0;
+		slot->n_descs = 1;
+		slot->tail = head;
 	} else {
-		bool has_table = ring->indirect_max > 0;
+		int ret = write_buffer(ring, head, extents, n_readable, n_readable + n_writable);
 
-		/* A chain may not be longer than the ring, tables counted (2.7.5.3.1). */
-		if (n == 0 || n > ring->size || (has_table && n > ring->indirect_max) ||
-			!sum_up(extents, n_readable, n, &writable))
-			return -EINVAL;
-		if (!has_table)
-			n_descs = n;
-		if (n_descs > ring->n_free)
-			return -ENOSPC;
-		if (has_table)
-			write_table(ring, head, extents, n_readable, n);
-		else
-			tail = write_chain(ring, head, extents, n_readable, n);
+		if (ret < 0)
+			return ret;
 	}
-	ring->free_head = ring->next[tail];
-	ring->n_free -= (uint16_t)n_descs;
+	slot->token = token;
+	ring->free_head = ring->next[slot->tail];
+	ring->n_free -= slot->n_descs;
 	ring->n_posted++;
-	ring->slots[head] = (struct slot){
-		.token = token,
-		.writable = writable,
-		.n_descs = (uint16_t)n_descs,
-		.tail = tail,
-	};
-	slot = ring->avail_idx & ring->mask;
-	if (ring->entries[slot] != head) {
-		ring->entries[slot] = head;
-		__atomic_store_n(&ring->avail->ring[slot], head, __ATOMIC_RELAXED);
+	at = ring->avail_idx & ring->mask;
+	if (ring->entries[at] != head) {
+		ring->entries[at] = head;
+		__atomic_store_n(&ring->avail->ring[at], head, __ATOMIC_RELAXED);
 	}
 	ring->avail_idx++;
 	return 0;
@@ -296,7 +303,7 @@ static int collect_in_order(struct vring_driver *ring, struct vring_completion *
 				&ring->used->ring[(ring->last_used_idx + n) & ring->mask];
 			uint32_t id = __atomic_load_n(&entry->id, __ATOMIC_RELAXED);
 
-			ring->n_in_batch = (uint16_t)batch_length(ring, id, n_used - n);
+			ring->n_in_batch = batch_length(ring, id, n_used - n);
 			ring->batch_len = __atomic_load_n(&entry->len, __ATOMIC_RELAXED);
 			if (ring->n_in_batch == 0) {
 				ring->is_broken = true;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <rte_pause.h>
 #include <rte_rcu_qsbr.h>
 
+#include <base/clock.h>
 #include <base/log.h>
 #include <worker/worker.h>
 
@@ -23,10 +25,12 @@ struct worker {
 	struct rte_rcu_qsbr *rcu __rte_cache_aligned;
 	uint64_t busy_cycles;
 	uint64_t total_cycles;
-	uint64_t rounds;
+	uint64_t rounds; /* not 0: `thread` is valid */
 	uint64_t packets;
+	pthread_t thread;
 	struct frame_batch batch;
 	/* The control thread's. */
+	uint64_t rounds_watched; /* `rounds` at the last workers_watch() */
 	struct plan_worker spec;
 	unsigned int lcore_id;
 };
@@ -91,6 +95,7 @@ static int worker_main(void *argument)
 	struct worker *worker = argument;
 	uint64_t last, now;
 
+	worker->thread = pthread_self();
 	rte_rcu_qsbr_thread_register(worker->rcu, worker->spec.id);
 	rte_rcu_qsbr_thread_online(worker->rcu, worker->spec.id);
 	last = rte_rdtsc();
@@ -100,7 +105,7 @@ static int worker_main(void *argument)
 
 		now = rte_rdtsc();
 		worker->total_cycles += now - last;
-		worker->rounds++;
+		__atomic_store_n(&worker->rounds, worker->rounds + 1, __ATOMIC_RELEASE);
 		if (n > 0) {
 			worker->busy_cycles += now - last;
 			worker->packets += n;
@@ -115,13 +120,34 @@ static int worker_main(void *argument)
 	return 0;
 }
 
+void workers_watch(struct workers *workers)
+{
+	for (unsigned int i = 0; i < workers->n; i++) {
+		struct worker *worker = workers->worker[i];
+		uint64_t rounds = __atomic_load_n(&worker->rounds, __ATOMIC_ACQUIRE);
+
+		if (rounds == worker->rounds_watched && rounds > 0)
+			pthread_kill(worker->thread, WORKERS_SIGNAL);
+		worker->rounds_watched = rounds;
+	}
+}
+
+/* Longer than any round; a worker that takes so long is stuck in a system call or was not scheduled. */
+#define ROUND_MAX_US 10000
+
 void workers_synchronize(struct workers *workers)
 {
 	uint64_t token = rte_rcu_qsbr_start(workers->rcu);
+	uint64_t watch_us = clock_now_us() + ROUND_MAX_US;
 
 	/* Yield, not spin: a worker may share its CPU with this thread on a small machine. */
-	while (rte_rcu_qsbr_check(workers->rcu, token, false) == 0)
+	while (rte_rcu_qsbr_check(workers->rcu, token, false) == 0) {
 		sched_yield();
+		if (clock_now_us() >= watch_us) {
+			workers_watch(workers);
+			watch_us += ROUND_MAX_US;
+		}
+	}
 }
 
 void workers_update(struct workers *workers, const struct topology *topology)
@@ -195,11 +221,18 @@ static void worker_free(struct worker *worker)
 	rte_free(worker);
 }
 
+static void on_workers_signal(int signal_number)
+{
+}
+
 struct workers *workers_create(const struct workers_config *config, char *error, size_t error_size)
 {
 	struct workers *workers = rte_zmalloc("workers", sizeof(*workers), 0);
 	size_t rcu_size = rte_rcu_qsbr_get_memsize(PORT_MAX_WORKERS);
+	/* Without SA_RESTART: the call that it interrupts is to fail. */
+	const struct sigaction action = { .sa_handler = on_workers_signal };
 
+	sigaction(WORKERS_SIGNAL, &action, NULL);
 	error[0] = '\0';
 	if (workers != NULL)
 		workers->rcu = rte_zmalloc("rcu", rcu_size, RTE_CACHE_LINE_SIZE);

@@ -17,6 +17,8 @@ PROBE_FACTOR_MAX = 1.3
 PAUSE_S = 0.15
 # To connect, negotiate and learn where the peer is.
 TRAFFIC_TIMEOUT_S = 15
+# More than a generator sends to teach a bridge where it is.
+TRAFFIC_PACKETS = 10000
 
 
 def _reading(source):
@@ -84,7 +86,7 @@ def disturbances(result, best_probe):
 def wait_for_traffic(context, backend):
     """Until frames move, and then a little longer."""
     before = backend.packets_standing()
-    wait_until(lambda: backend.packets_standing() > before, TRAFFIC_TIMEOUT_S,
+    wait_until(lambda: backend.packets_standing() > before + TRAFFIC_PACKETS, TRAFFIC_TIMEOUT_S,
                f'{backend.name}: first packets (logs are in {context.directory})')
     time.sleep(context.settle_s)
 

@@ -13,20 +13,36 @@ def summary(values):
             'n': len(values)}
 
 
+def _kinds(cell):
+    """Rounds by how far they can be trusted: undisturbed ones, and those with nothing against them
+    but that the host had moved the CPUs apart, which compare with their like."""
+    return {'clean': [one for one in cell['rounds'] if not one['disturbed_by']],
+            'CPUs apart': [one for one in cell['rounds'] if one['disturbed_by'] == ['CPUs apart']]}
+
+
 def summarise(cell, best_probe):
     """Fills in the medians of one case of one side: of its clean rounds, if it has any."""
-    rounds = cell['rounds']
-    for one in rounds:
+    for one in cell['rounds']:
         one['disturbed_by'] = measure.disturbances(one, best_probe)
-    clean = [one for one in rounds if not one['disturbed_by']]
+    kinds = _kinds(cell)
+    chosen = kinds['clean'] or kinds['CPUs apart'] or cell['rounds']
     for key in ('mpps', 'cycles_per_packet', 'generator_cycles_per_packet', 'packets_per_burst'):
-        cell[key] = summary([one.get(key) for one in clean or rounds])
-    cell['clean_rounds'] = len(clean)
-    cell['replaced_windows'] = sum(one['replaced'] for one in rounds)
+        cell[key] = summary([one.get(key) for one in chosen])
+    cell['clean_rounds'] = len(kinds['clean'])
+    cell['replaced_windows'] = sum(one['replaced'] for one in cell['rounds'])
     for key in ('worker_nonvoluntary', 'worker_voluntary', 'generator_nonvoluntary',
                 'generator_voluntary', 'steal'):
-        cell[key] = sum(one['interference'][key] for one in clean or rounds)
+        cell[key] = sum(one['interference'][key] for one in chosen)
     return cell
+
+
+def compared_cycles(ours, theirs):
+    """(median of ringway's cycles, of testpmd's, kind of rounds), or None: nothing comparable."""
+    for kind in ('clean', 'CPUs apart'):
+        pair = [[one['cycles_per_packet'] for one in _kinds(cell)[kind]] for cell in (ours, theirs)]
+        if all(pair):
+            return statistics.median(pair[0]), statistics.median(pair[1]), kind
+    return None
 
 
 def _spread(numbers, digits):
@@ -75,9 +91,10 @@ def table(results):
 
 def _comparison(ours, theirs):
     shares = []
-    if ours['clean_rounds'] and theirs['clean_rounds']:
-        share = ours['cycles_per_packet']['median'] / theirs['cycles_per_packet']['median']
-        shares.append(f'{share:.2f} of the cycles')
+    cycles = compared_cycles(ours, theirs)
+    if cycles:
+        shares.append(f'{cycles[0] / cycles[1]:.2f} of the cycles'
+                      + (f' ({cycles[2]})' if cycles[2] != 'clean' else ''))
     if 'instructions' in ours and 'instructions' in theirs:
         share = ours['instructions']['per_packet'] / theirs['instructions']['per_packet']
         shares.append(f'{share:.2f} of the instructions')
@@ -103,10 +120,10 @@ def requirement(results):
     if not {'ringway', 'testpmd'} <= set(sides):
         return 'not measured on both sides'
     ours, theirs = sides['ringway'], sides['testpmd']
-    if not (ours['clean_rounds'] and theirs['clean_rounds']):
-        return 'no clean round on both sides; the machine is too busy for the TSC cycles'
-    pairs = [('TSC cycles', ours['cycles_per_packet']['median'],
-              theirs['cycles_per_packet']['median'])]
+    cycles = compared_cycles(ours, theirs)
+    if cycles is None:
+        return 'no rounds to compare; the machine is too busy for TSC cycles'
+    pairs = [('TSC cycles', cycles[0], cycles[1])]
     if 'instructions' in ours and 'instructions' in theirs:
         pairs.append(('instructions', ours['instructions']['per_packet'],
                       theirs['instructions']['per_packet']))

@@ -49,6 +49,8 @@ class RingbenchGenerator:
                              f'{self.process.log_path}:\n{self.process.log_tail()}') from err
         finally:
             self.end()
+        if 'own' not in report:
+            raise BenchError(f'ringbench: {report}')
         return {'cycles_per_packet': report['own']['cycles_per_frame'],
                 'frames_per_turn': report['own']['frames_per_turn'],
                 'failed': report['failed']}

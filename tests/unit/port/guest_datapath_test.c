@@ -3,12 +3,16 @@
  * A guest's rings as queues of frames, driven by the driver side of lib/vring in memory of our own: what a guest cuts
  * in any way arrives in any cut, and what it must not do costs it a counted drop.
  */
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -566,6 +570,49 @@ static void a_frame_over_the_mtu_is_dropped_and_a_tag_does_not_count(void **stat
 	free(packet);
 }
 
+static pthread_t notifier;
+static bool notified;
+
+static void *notify_thread(void *argument)
+{
+	from_guest.base.notify(&from_guest.base);
+	__atomic_store_n(&notified, true, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static void ignore_signal(int signal_number)
+{
+}
+
+/* K3: what workers_watch() relies on. */
+static void a_call_that_blocks_is_interrupted_and_not_tried_again(void **state)
+{
+	const struct sigaction action = { .sa_handler = ignore_signal };
+	uint8_t packet[256];
+	int call = eventfd(0, EFD_CLOEXEC);
+
+	sigaction(SIGURG, &action, NULL);
+	assert_int_equal(eventfd_write(call, UINT64_MAX - 1), 0);
+	tx.ends.call_fd = call;
+	transmit(packet, packet_of(packet, 100), uncut);
+	assert_int_equal(receive(), 1);
+	release(1);
+	notified = false;
+	assert_int_equal(pthread_create(&notifier, NULL, notify_thread, NULL), 0);
+	for (unsigned int i = 0; i < 1000 && !__atomic_load_n(&notified, __ATOMIC_SEQ_CST); i++) {
+		usleep(5000);
+		pthread_kill(notifier, SIGURG);
+	}
+	pthread_join(notifier, NULL);
+	assert_true(from_guest.call_blocks);
+	/* A second time nothing is written, so nothing blocks. */
+	transmit(packet, packet_of(packet, 100), uncut);
+	assert_int_equal(receive(), 1);
+	release(1);
+	from_guest.base.notify(&from_guest.base);
+	close(call);
+}
+
 #define with(start_function, function) \
 	cmocka_unit_test_setup_teardown(function, start_function, teardown)
 
@@ -590,6 +637,7 @@ int main(void)
 		with(setup, a_frame_in_any_cut_arrives_whole_in_any_buffers),
 		with(setup_single,
 			without_mergeable_buffers_a_longer_frame_is_dropped_and_the_buffer_kept),
+		with(setup, a_call_that_blocks_is_interrupted_and_not_tried_again),
 		with(setup, frames_without_buffers_are_left_to_the_caller),
 		with(setup, a_frame_over_the_mtu_is_dropped_and_a_tag_does_not_count),
 	};

@@ -101,7 +101,7 @@ static void queues_are_cut_to_what_the_device_has_and_described(void **state)
 	assert_string_equal(port->ops->kind, "nic");
 	assert_int_equal(port->id, 3);
 	n = port->ops->list_tx(port, queues);
-	assert_in_range(n, 1, 16);
+	assert_true(n >= 1 && n <= 16);
 	for (unsigned int i = 0; i < n; i++) {
 		assert_int_equal(queues[i]->index, i);
 		assert_ptr_equal(queues[i]->port, port);

@@ -13,7 +13,10 @@
 /* A flow that has sent and received everything before `start`. */
 static struct flow flow_at(uint32_t start)
 {
-	struct flow flow = {.next = start, .base = start & ~63u, .floor = start, .sent = start,
+	struct flow flow = {.next = start,
+		.base = start & ~63u,
+		.floor = start,
+		.sent = start,
 		.suspended = start & ~63u};
 
 	return flow;
@@ -25,8 +28,8 @@ static void receive(struct flow *flow, uint32_t first, uint32_t n)
 		assert_int_equal(flow_receive(flow, first + i), FLOW_NEW);
 }
 
-static void assert_counts(const struct flow *flow, uint64_t received, uint64_t lost, uint64_t duplicated,
-	uint64_t reordered, uint64_t late)
+static void assert_counts(const struct flow *flow, uint64_t received, uint64_t lost,
+	uint64_t duplicated, uint64_t reordered, uint64_t late)
 {
 	assert_int_equal(flow->n_received, received);
 	assert_int_equal(flow->n_lost, lost);

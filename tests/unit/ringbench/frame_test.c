@@ -35,10 +35,10 @@ static bool is_right(const struct built *built)
 {
 	struct frame_record record;
 
-	return frame_is_good(&built->format, built->frame, frame_bare_size(&built->format, built->size),
-		       &record) &&
-		record.seq == 123456 && record.tsc == 987654321 &&
-		frame_verify(&built->format, built->frame, built->size) == FRAME_OK;
+	return frame_is_good(&built->format, built->frame,
+		       frame_bare_size(&built->format, built->size), &record) &&
+	       record.seq == 123456 && record.tsc == 987654321 &&
+	       frame_verify(&built->format, built->frame, built->size) == FRAME_OK;
 }
 
 static void a_built_frame_is_right_in_every_format_and_size(void **state)
@@ -69,7 +69,8 @@ static bool is_left_out(const struct built *built, uint32_t at)
 
 	if (!format->tcp)
 		return at == format->l4 + 6u || at == format->l4 + 7u;
-	/* TCP: acknowledgement, offset, flags, window, checksum, urgent pointer; covered by the checksum. */
+	/* TCP: acknowledgement, offset, flags, window, checksum, urgent pointer; covered by the
+	 * checksum. */
 	return at >= format->l4 + 8u && at < format->l4 + 20u;
 }
 
@@ -110,7 +111,8 @@ static void a_frame_mixed_from_two_is_found(void **state)
 
 		memcpy(mixed, one.frame, cut);
 		memcpy(mixed + cut, other.frame + cut, 300 - cut);
-		/* Where the two differ on both sides of the cut; between record and trailer they are equal. */
+		/* Where the two differ on both sides of the cut; between record and trailer they
+		 * are equal. */
 		if (memcmp(mixed, one.frame, 300) != 0 && memcmp(mixed, other.frame, 300) != 0)
 			assert_false(is_right(&built));
 	}

@@ -30,7 +30,8 @@ static void complete(struct sample *sample)
 {
 	uint8_t *l4 = sample->frame + sample->format.l4;
 	uint8_t *field = l4 + (sample->format.tcp ? 16 : 6);
-	uint16_t sum = htons((uint16_t)~frame_sum_fold(frame_sum(l4, sample->size - sample->format.l4, 0)));
+	uint16_t sum = htons(
+		(uint16_t)~frame_sum_fold(frame_sum(l4, sample->size - sample->format.l4, 0)));
 
 	memcpy(field, &sum, sizeof(sum));
 	sample->header = (struct virtio_net_hdr_v1){0};
@@ -43,7 +44,8 @@ static enum frame_fault check(const struct sample *sample, const struct offload_
 }
 
 static const struct offload_rules bare = {.sent_partial_csum = true, .sent_mss = 500};
-static const struct offload_rules csum = {.guest_csum = true, .sent_partial_csum = true, .sent_mss = 500};
+static const struct offload_rules csum = {
+	.guest_csum = true, .sent_partial_csum = true, .sent_mss = 500};
 static const struct offload_rules tso = {
 	.guest_csum = true, .guest_tso4 = true, .sent_partial_csum = true, .sent_mss = 500};
 
@@ -112,6 +114,9 @@ static void segmentation_needs_the_feature_the_flag_and_a_size_not_enlarged(void
 	make(&sample, true, true, 500, 1400);
 	assert_int_equal(check(&sample, &tso), FRAME_OK);
 	assert_int_equal(check(&sample, &csum), FRAME_FAULT_HEADER);
+	sample.header.gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	assert_int_equal(check(&sample, &tso), FRAME_FAULT_HEADER);
+	sample.header.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
 	sample.header.gso_size = 501;
 	assert_int_equal(check(&sample, &tso), FRAME_FAULT_HEADER);
 	sample.header.gso_size = 0;

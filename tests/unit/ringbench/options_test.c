@@ -72,7 +72,8 @@ static void the_role_follows_the_path(void **state)
 
 static void settings_reach_all_sockets_or_the_one_named(void **state)
 {
-	assert_int_equal(parse("--vlan 5 --vlan 2:7 --features +csum --features 2:-guest_csum -s /a -s /b"),
+	assert_int_equal(
+		parse("--vlan 5 --vlan 2:7 --features +csum --features 2:-guest_csum -s /a -s /b"),
 		OPTIONS_RUN);
 	assert_int_equal(options.sockets[0].vlan, 5);
 	assert_int_equal(options.sockets[1].vlan, 7);
@@ -165,8 +166,8 @@ static void features_are_printed_by_name(void **state)
 {
 	char text[100];
 
-	features_print(FEATURE(VIRTIO_RING_F_EVENT_IDX) | FEATURE(VIRTIO_NET_F_CSUM) | FEATURE(63), text,
-		sizeof(text));
+	features_print(FEATURE(VIRTIO_RING_F_EVENT_IDX) | FEATURE(VIRTIO_NET_F_CSUM) | FEATURE(63),
+		text, sizeof(text));
 	assert_string_equal(text, "host_csum,event_idx,bit 63");
 }
 

@@ -36,19 +36,29 @@ struct fixture {
 	struct ring_used done[SIZE];
 };
 
-static struct fixture open_ring(uint16_t n_chain, bool writable, bool in_order, bool indirect, bool event_idx)
+static struct fixture open_ring(
+	uint16_t n_chain, bool writable, bool in_order, bool indirect, bool event_idx)
 {
-	struct fixture fixture = {.memory = aligned_alloc(4096, (sizeof(struct memory) + 4095) / 4096 * 4096)};
-	struct ring_config config = {.size = SIZE, .n_chain = n_chain, .writable = writable,
-		.in_order = in_order, .indirect = indirect, .event_idx = event_idx};
-	struct vring_config device = {.size = SIZE, .indirect = true, .in_order = in_order,
-		.event_idx = event_idx, .header_len = 12};
+	struct fixture fixture = {
+		.memory = aligned_alloc(4096, (sizeof(struct memory) + 4095) / 4096 * 4096)};
+	struct ring_config config = {.size = SIZE,
+		.n_chain = n_chain,
+		.writable = writable,
+		.in_order = in_order,
+		.indirect = indirect,
+		.event_idx = event_idx};
+	struct vring_config device = {.size = SIZE,
+		.indirect = true,
+		.in_order = in_order,
+		.event_idx = event_idx,
+		.header_len = 12};
 
 	assert_non_null(fixture.memory);
 	memset(fixture.memory, 0, sizeof(*fixture.memory));
 	fixture.burst = calloc(1, sizeof(*fixture.burst));
 	assert_non_null(fixture.burst);
-	assert_int_equal(gmem_create_identity(fixture.memory, sizeof(*fixture.memory), &fixture.gmem), 0);
+	assert_int_equal(
+		gmem_create_identity(fixture.memory, sizeof(*fixture.memory), &fixture.gmem), 0);
 	config.desc = device.desc = fixture.memory->desc;
 	config.avail = device.avail = fixture.memory->avail;
 	config.used = device.used = fixture.memory->used;
@@ -57,7 +67,8 @@ static struct fixture open_ring(uint16_t n_chain, bool writable, bool in_order, 
 	device.mem = fixture.gmem;
 	assert_int_equal(ring_init(&fixture.ring, &config), 0);
 	for (unsigned int slot = 0; slot < fixture.ring.n_slots; slot++)
-		ring_describe(&fixture.ring, slot, (uintptr_t)fixture.memory->buffers[slot], BUFFER);
+		ring_describe(
+			&fixture.ring, slot, (uintptr_t)fixture.memory->buffers[slot], BUFFER);
 	assert_int_equal(vring_device_init(&fixture.device, &device), 0);
 	return fixture;
 }
@@ -92,25 +103,29 @@ static void forge(struct fixture *fixture, uint16_t at, uint32_t id, uint32_t le
 static void buffers_go_round_for_ever_through_a_real_device(void **state)
 {
 	for (unsigned int kind = 0; kind < 16; kind++) {
-		struct fixture fixture = open_ring(kind & 1 ? 4 : 1, false, kind & 2, kind & 4, kind & 8);
+		struct fixture fixture =
+			open_ring(kind & 1 ? 4 : 1, false, kind & 2, kind & 4, kind & 8);
 		unsigned int n_slots = fixture.ring.n_slots;
 
 		assert_int_equal(n_slots, (kind & 5) == 1 ? SIZE / 4 : SIZE);
 		offer_all(&fixture);
 		/* Past the wrap of the 16-bit indices. */
 		for (unsigned int round = 0; round < 70000 / n_slots; round++) {
-			int n = vring_device_peek(&fixture.device, fixture.burst, VRING_READABLE, n_slots);
+			int n = vring_device_peek(
+				&fixture.device, fixture.burst, VRING_READABLE, n_slots);
 			uint16_t slots[SIZE];
 
 			assert_int_equal(n, n_slots);
 			for (int i = 0; i < n; i++) {
 				assert_int_equal(fixture.burst->buffers[i].fault, VRING_OK);
 				assert_int_equal(fixture.burst->buffers[i].len, BUFFER);
-				assert_ptr_equal(fixture.burst->buffers[i].pieces[0].hva, fixture.memory->buffers[i]);
+				assert_ptr_equal(fixture.burst->buffers[i].pieces[0].hva,
+					fixture.memory->buffers[i]);
 			}
 			vring_device_return(&fixture.device, fixture.burst, (unsigned int)n);
 			vring_device_publish(&fixture.device);
-			assert_int_equal(ring_collect(&fixture.ring, fixture.done, n_slots), n_slots);
+			assert_int_equal(
+				ring_collect(&fixture.ring, fixture.done, n_slots), n_slots);
 			for (unsigned int i = 0; i < n_slots; i++)
 				slots[i] = fixture.done[i].slot;
 			ring_offer(&fixture.ring, slots, n_slots);
@@ -129,7 +144,8 @@ static void lengths_of_received_frames_come_through(void **state)
 
 		offer_all(&fixture);
 		assert_int_equal(
-			vring_device_reserve(&fixture.device, fixture.burst, lengths, 3, grants), 3);
+			vring_device_reserve(&fixture.device, fixture.burst, lengths, 3, grants),
+			3);
 		for (unsigned int i = 0; i < 3; i++)
 			fixture.burst->buffers[i].used_len = lengths[i];
 		vring_device_return(&fixture.device, fixture.burst, fixture.burst->n);
@@ -203,7 +219,8 @@ static void a_lie_breaks_the_ring_for_good(void **state)
 	};
 
 	for (unsigned int i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
-		struct fixture fixture = open_ring(lies[i].chained ? 2 : 1, true, lies[i].in_order, false, false);
+		struct fixture fixture =
+			open_ring(lies[i].chained ? 2 : 1, true, lies[i].in_order, false, false);
 
 		for (uint16_t slot = 0; slot < 4; slot++)
 			ring_offer(&fixture.ring, &slot, 1);
@@ -282,9 +299,11 @@ static void shapes_that_cannot_be_are_refused(void **state)
 {
 	struct ring ring;
 
-	assert_int_equal(ring_init(&ring, &(struct ring_config){.size = 12, .n_chain = 1}), -EINVAL);
+	assert_int_equal(
+		ring_init(&ring, &(struct ring_config){.size = 12, .n_chain = 1}), -EINVAL);
 	assert_int_equal(ring_init(&ring, &(struct ring_config){.size = 8, .n_chain = 3}), -EINVAL);
-	assert_int_equal(ring_init(&ring, &(struct ring_config){.size = 8, .n_chain = 16}), -EINVAL);
+	assert_int_equal(
+		ring_init(&ring, &(struct ring_config){.size = 8, .n_chain = 16}), -EINVAL);
 	assert_int_equal(ring_init(&ring, &(struct ring_config){.size = 0, .n_chain = 1}), -EINVAL);
 }
 

@@ -28,7 +28,8 @@ static int setup(void **state)
 	return 0;
 }
 
-/* Segment `n` as a device cuts it: headers copied, length, IPv4 id and sum, and TCP sequence number adapted. */
+/* Segment `n` as a device cuts it: headers copied, length, IPv4 id and sum, and TCP sequence number
+ * adapted. */
 static uint32_t cut(uint8_t *segment, uint32_t n)
 {
 	uint32_t offset = n * MSS;
@@ -54,7 +55,8 @@ static enum segments_verdict add(struct segments *segments, uint32_t n, enum fra
 	uint8_t segment[2000];
 	uint32_t size = cut(segment, n);
 
-	return segments_add(segments, &format, segment, size, payload(), frame_bare_size(&format, SIZE), fault);
+	return segments_add(
+		segments, &format, segment, size, payload(), frame_bare_size(&format, SIZE), fault);
 }
 
 static void all_segments_in_order_make_the_frame(void **state)

@@ -12,6 +12,7 @@
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,15 @@ void workers_update(struct workers *workers, const struct topology *topology);
 
 /* Returns when every worker has begun a new round since the call. */
 void workers_synchronize(struct workers *workers);
+
+/*
+ * To be called every few milliseconds: interrupts the system call of a worker that has not finished a round since the
+ * last call. Only one can be in the way at all, a write to a peer's call eventfd. The signal is WORKERS_SIGNAL, whose
+ * handler does nothing, so a worker that was merely not scheduled is not harmed.
+ */
+void workers_watch(struct workers *workers);
+
+#define WORKERS_SIGNAL SIGURG
 
 struct worker_report {
 	unsigned int id;

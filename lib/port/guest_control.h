@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The control half's picture of one guest port. Control thread only, but for the queues (guest_internal.h). */
+#ifndef PORT_GUEST_CONTROL_H
+#define PORT_GUEST_CONTROL_H
+
+#include <base/log.h>
+#include <port/guest.h>
+
+#include "guest_internal.h"
+
+enum guest_state {
+	GUEST_IDLE,       /* listening, nobody there */
+	GUEST_CONNECTING, /* nobody listens there yet; tried again */
+	GUEST_CONNECTED,  /* a front end is there, no ring runs */
+	GUEST_RUNNING,    /* at least one ring runs */
+	N_GUEST_STATES,
+};
+
+struct guest {
+	struct port base;
+	const struct port_host *host;
+	enum guest_role role;
+	struct unix_socket_spec socket; /* strings owned */
+	unsigned int n_queue_pairs;
+	uint16_t mtu; /* configured, 0: none; base.mtu may be less while a front end asks for less */
+	enum guest_state state;
+
+	int listen_fd; /* -1: role connect */
+	struct unix_socket_identity identity;
+	struct event *listen_event;
+	struct event *retry_event;
+	unsigned int retry_ms;
+
+	struct vu_backend *session; /* NULL: not connected */
+	struct event *session_event;
+	bool quiesced; /* list no queues: the session is about to change something */
+	uint64_t n_connects;
+	uint64_t n_faults_seen[VRING_N_FAULTS];
+	char last_error[UNIX_SOCKET_ERROR_MAX];
+	struct log_limit log_limit;
+
+	unsigned int n_rx, n_tx; /* usable now */
+	struct guest_rx_queue *rx_usable[PORT_MAX_QUEUES];
+	struct guest_tx_queue *tx_usable[PORT_MAX_QUEUES];
+	struct guest_rx_queue rx[PORT_MAX_QUEUES]; /* by queue pair */
+	struct guest_tx_queue tx[PORT_MAX_QUEUES];
+};
+
+static inline struct guest *guest_of(struct port *port)
+{
+	return (struct guest *)port;
+}
+
+const char *guest_state_name(enum guest_state state);
+
+/* port_ops.describe */
+void guest_describe(struct port *port, json_t *object);
+
+#endif
