@@ -166,34 +166,6 @@ static void memory_choose(const struct config *config, struct arguments *argumen
 	add(arguments, "%lu", (unsigned long)need_mb);
 }
 
-static bool device_is_pci(const char *device)
-{
-	unsigned int domain, bus, slot, function;
-	int end = 0;
-
-	return (sscanf(device, "%x:%x:%x.%x%n", &domain, &bus, &slot, &function, &end) == 4 ||
-		       sscanf(device, "%x:%x.%x%n", &bus, &slot, &function, &end) == 3) &&
-	       (device[end] == '\0' || device[end] == ',');
-}
-
-/* Only the PCI devices the file names are touched; the others may be in use by somebody else. */
-static void devices_choose(const struct config *config, struct arguments *arguments)
-{
-	unsigned int n_pci = 0;
-
-	for (uint32_t i = 0; i < config->n_ports; i++) {
-		const struct config_port *port = &config->ports[i];
-
-		if (port->type != CONFIG_PORT_NIC || !device_is_pci(port->device))
-			continue;
-		add(arguments, "-a");
-		add(arguments, "%s", port->device);
-		n_pci++;
-	}
-	if (n_pci == 0)
-		add(arguments, "--no-pci");
-}
-
 int eal_start(
 	const struct config *config, struct workers_config *workers, char *error, size_t error_size)
 {
@@ -225,7 +197,12 @@ int eal_start(
 	add(&arguments, "--no-telemetry");
 	add(&arguments, "--log-level=*:%s", config->log.level == LOG_LEVEL_DEBUG ? "info" : "error");
 	memory_choose(config, &arguments);
-	devices_choose(config, &arguments);
+	/*
+	 * An allow list with nothing useful in it: no device is touched now, since it may be in use by somebody else, and
+	 * ports attach theirs by name, also later. With --no-pci that would be impossible.
+	 */
+	add(&arguments, "-a");
+	add(&arguments, "0000:00:00.0");
 
 	/* EAL's libraries print to standard error by themselves; before their levels are parsed this one counts. */
 	rte_log_set_global_level(

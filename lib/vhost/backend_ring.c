@@ -116,10 +116,12 @@ static void ring_mark_broken(struct backend_ring *ring)
 
 void vu_backend_ring_broken(struct vu_backend *session, unsigned int index)
 {
-	struct backend_ring *ring = &session->rings[index];
+	struct backend_ring *ring;
 
-	if (index < session->n_rings && ring->shared.state == VU_RING_RUNNING &&
-		ring->shared.device.breakage != VRING_INTACT)
+	if (index >= session->n_rings)
+		return;
+	ring = &session->rings[index];
+	if (ring->shared.state == VU_RING_RUNNING && ring->shared.device.breakage != VRING_INTACT)
 		ring_mark_broken(ring);
 }
 

@@ -23,7 +23,7 @@
 #define N_ROUNDS 5000
 /* Each sample takes some 10 us, so the fastest of some is undisturbed. */
 #define N_SAMPLES 20
-#define N_TRIPS 3000
+#define N_TRIPS   3000
 
 static struct {
 	_Alignas(128) _Atomic uint32_t turn;
@@ -127,7 +127,8 @@ int main(int argc, char **argv)
 	int cpu = atoi(argv[1]), other = atoi(argv[2]);
 	cpu_set_one(&set, cpu);
 	if (cpu == other || sched_setaffinity(0, sizeof(set), &set) < 0) {
-		fprintf(stderr, "cpu_probe: CPUs %s and %s: allowed are two different ones of ours\n",
+		fprintf(stderr,
+			"cpu_probe: CPUs %s and %s: allowed are two different ones of ours\n",
 			argv[1], argv[2]);
 		return 2;
 	}

@@ -4,11 +4,10 @@
  *
  * To divide by packets, the window must cover whole rounds of the thread's loop: it begins and
  * ends at the same instruction, the anchor: the entry of a function that the loop calls, or else
- * found in a warm-up: of the addresses seen three times or more, the rarest is one that the outermost
- * loop passes. Between two visits of it the thread's packet counters have moved by exactly
- * the packets of those rounds, so even a short window has no rounding.
- * With --sync the caller is told when the thread stands at either end, and reads the counters
- * while it stands.
+ * found in a warm-up: of the addresses seen three times or more, the rarest is one that the
+ * outermost loop passes. Between two visits of it the thread's packet counters have moved by
+ * exactly the packets of those rounds, so even a short window has no rounding. With --sync the
+ * caller is told when the thread stands at either end, and reads the counters while it stands.
  */
 #include "ip_histogram.h"
 #include "stepper.h"
@@ -266,8 +265,10 @@ static const char usage_text[] =
 	"  -t, --tid TID          thread to step (a process id is its main thread's)\n"
 	"  -n, --instructions N   step at least N, then on to the end of the thread's loop\n"
 	"  -A, --anchor FUNCTION  begin and end at the entry of a function that the loop calls\n"
-	"  -w, --warm-up N        steps that look for the loop otherwise (200000; 0: do not align)\n"
-	"  -s, --sync             print \"begin\" and \"end\" while the thread stands at either end,\n"
+	"  -w, --warm-up N        steps that look for the loop otherwise (200000; 0: do not "
+	"align)\n"
+	"  -s, --sync             print \"begin\" and \"end\" while the thread stands at either "
+	"end,\n"
 	"                         and wait for a line on standard input each time\n"
 	"  -a, --addresses        one row per instruction address, not per function\n"
 	"  -T, --timeout SECONDS  give up after that long (120)\n"
@@ -367,10 +368,10 @@ int main(int argc, char **argv)
 		rc = window_print(&win, &opt, syms);
 	if (rc < 0)
 		fprintf(stderr, "step_count: thread %d: %s\n", (int)opt.tid,
-			rc == -ENOENT          ? "no such anchor function in its symbol tables" :
-			stop_signal == SIGALRM ? "timed out; is the thread asleep?" :
-			stop_signal != 0       ? "interrupted" :
-						 strerror(-rc));
+			rc == -ENOENT            ? "no such anchor function in its symbol tables"
+			: stop_signal == SIGALRM ? "timed out; is the thread asleep?"
+			: stop_signal != 0       ? "interrupted"
+						 : strerror(-rc));
 	ip_histogram_free(&win.hist);
 	symbols_free(syms);
 	return rc < 0 ? 1 : 0;

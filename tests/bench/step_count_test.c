@@ -55,7 +55,7 @@ struct child {
 		volatile uint64_t n_rounds;
 		volatile uint64_t n_signals;
 		char buffer[64];
-	} *shared;
+	} * shared;
 };
 
 /* The handler finds the shared page here in the child. */
@@ -82,8 +82,8 @@ static int child_start(void **state)
 {
 	static struct child child;
 
-	child.shared = mmap(
-		NULL, sizeof(*child.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	child.shared = mmap(NULL, sizeof(*child.shared), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (child.shared == MAP_FAILED)
 		return -1;
 	child.pid = fork();
@@ -244,7 +244,7 @@ static void the_tool_counts_whole_rounds_and_the_same_twice(void **state)
 	attach_or_skip(&st, child->pid);
 	const void *loop = (const void *)known_loop;
 	uint64_t round = count_between(&st, loop, known_loop_end) + /* and back to its beginning */
-		count_between(&st, known_loop_end, loop);
+			 count_between(&st, known_loop_end, loop);
 	stepper_detach(&st);
 
 	const char *ways[] = {"--anchor known_loop", "--anchor known_loop", "--warm-up 5000"};

@@ -89,7 +89,8 @@ static bool string_instruction_at(pid_t pid, uint64_t ip)
 		else if (byte == 0x66 || byte == 0x67 || (byte & 0xf0) == 0x40)
 			continue; /* operand size, address size, REX */
 		else
-			return repeat && ((byte >= 0xa4 && byte <= 0xa7) || (byte >= 0xaa && byte <= 0xaf));
+			return repeat &&
+			       ((byte >= 0xa4 && byte <= 0xa7) || (byte >= 0xaa && byte <= 0xaf));
 	}
 	return false;
 }

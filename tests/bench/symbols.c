@@ -48,7 +48,8 @@ static int function_compare(const void *a, const void *b)
 	return left->vaddr < right->vaddr ? -1 : left->vaddr > right->vaddr;
 }
 
-/* The executable segment that this mapping shows tells how far file and virtual addresses differ. */
+/* The executable segment that this mapping shows tells how far file and virtual addresses differ.
+ */
 static void bias_find(struct object *obj, const Elf64_Ehdr *header)
 {
 	const Elf64_Phdr *segments = (const void *)(obj->file + header->e_phoff);
@@ -63,8 +64,7 @@ static void bias_find(struct object *obj, const Elf64_Ehdr *header)
 	}
 }
 
-static int functions_read(
-	struct object *obj, const Elf64_Shdr *table, const Elf64_Shdr *strings)
+static int functions_read(struct object *obj, const Elf64_Shdr *table, const Elf64_Shdr *strings)
 {
 	const Elf64_Sym *syms = (const void *)(obj->file + table->sh_offset);
 	size_t n = table->sh_size / sizeof(*syms);
@@ -102,7 +102,8 @@ static int elf_read(struct object *obj)
 	const Elf64_Shdr *sections = (const void *)(obj->file + header->e_shoff);
 	for (unsigned i = 0; i < header->e_shnum; i++) {
 		const Elf64_Shdr *sec = &sections[i];
-		bool table = sec->sh_type == SHT_SYMTAB || (sec->sh_type == SHT_DYNSYM && best == NULL);
+		bool table =
+			sec->sh_type == SHT_SYMTAB || (sec->sh_type == SHT_DYNSYM && best == NULL);
 		if (!table || sec->sh_link >= header->e_shnum)
 			continue;
 		const Elf64_Shdr *strings = &sections[sec->sh_link];
@@ -220,7 +221,8 @@ uint64_t symbols_address(const struct symbols *syms, const char *name)
 	for (size_t i = 0; i < syms->n_objects; i++) {
 		const struct object *obj = &syms->objects[i];
 		for (size_t j = 0; j < obj->n_functions; j++) {
-			uint64_t ip = obj->functions[j].vaddr - obj->bias - obj->file_offset + obj->start;
+			uint64_t ip =
+				obj->functions[j].vaddr - obj->bias - obj->file_offset + obj->start;
 			if (ip >= obj->start && ip < obj->end &&
 				strcmp(obj->functions[j].name, name) == 0)
 				return ip;

@@ -134,6 +134,21 @@ class Boost:
             self._set(os.getpid(), 0)
 
 
+def share_set(pid, nice):
+    """A process's share of its CPU, where it may be set: that of its session's scheduling group if
+    autogroups are on, else of its threads."""
+    try:
+        with open(f'/proc/{pid}/autogroup', 'w', encoding='ascii') as file:
+            file.write(str(nice))
+    except OSError:
+        pass
+    for tid in map(int, os.listdir(f'/proc/{pid}/task')):
+        try:
+            os.setpriority(os.PRIO_PROCESS, tid, nice)
+        except OSError:
+            pass
+
+
 def probe(context):
     """The CPUs' speed and the way between them, in TSC cycles (see cpu_probe.c)."""
     done = subprocess.run([context.program('tests/bench/cpu_probe'), str(context.backend_cpu),

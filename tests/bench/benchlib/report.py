@@ -63,6 +63,8 @@ def _remarks(cell):
     source = cell['generator_cycles_per_packet']
     if source and source['median'] > cell['cycles_per_packet']['median']:
         remarks.append('generator is slower')
+    if cell['failed_checks']:
+        remarks.append(f'ringbench: {", ".join(sorted(set(cell["failed_checks"])))}')
     return ', '.join(remarks)
 
 
@@ -78,12 +80,13 @@ def table(results):
         for side, cell in sides.items():
             count = cell.get('instructions')
             source = cell['generator_cycles_per_packet']
+            switches = f'{cell["worker_nonvoluntary"]}/{cell["worker_voluntary"]}'
             out.append(form.format(
                 CASES[topology], size, side, _spread(cell['mpps'], 2),
                 _spread(cell['cycles_per_packet'], 1),
                 f'{count["per_packet"]:.1f}' if count else '-',
                 f'{source["median"]:.0f}' if source else '-',
-                f'{cell["worker_nonvoluntary"]}/{cell["worker_voluntary"]}', _remarks(cell)).rstrip())
+                switches, _remarks(cell)).rstrip())
         if len(sides) == 2:
             out.append(f'{"":<22} {_comparison(sides["ringway"], sides["testpmd"])}')
     return '\n'.join(out)

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import time
 
 from .process import BenchError, Process, threads
 
@@ -17,16 +16,14 @@ class RingbenchGenerator:
 
     def __init__(self, context, sockets, topology, size):
         argv = [context.program('app/ringbench/ringbench'), '--json', '--topology', topology,
-                '--size', str(size), '--ring', str(context.ring), '--window', str(context.in_flight),
-                '--duration', str(DURATION_S),
+                '--size', str(size), '--ring', str(context.ring),
+                '--window', str(context.in_flight), '--duration', str(DURATION_S),
                 '--cpu', str(context.generator_cpu)]
         for path in sockets:
             argv += ['--socket', path]
         self.process = Process(argv, context.generator_cpu, context.log_path('generator'),
                                text=True, stdout=subprocess.PIPE)
         self.pid = self.process.pid
-        time.sleep(0.2)
-        self.process.check_alive()
 
     def worker_tid(self):
         """The thread that polls: it has used the most CPU time."""

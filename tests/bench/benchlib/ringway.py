@@ -15,8 +15,8 @@ bridges:
   - {{name: br0, ports: [vm1, vm2]}}
 control: {{socket: {control}}}
 ''',
-    # One guest: its frames cross to a DPDK ring port, which hands every frame straight back. Sizes are
-    # without FCS, so 1518 bytes are more than an MTU of 1500 lets through.
+    # One guest: its frames cross to a DPDK ring port, which hands every frame straight back.
+    # Sizes are without FCS, so 1518 bytes are more than an MTU of 1500 lets through.
     'loop': '''workers: {{cpus: "{cpu}"}}
 ports:
   - {{name: vm1, type: guest, socket: {sockets[0]}, role: listen}}

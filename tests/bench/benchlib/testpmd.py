@@ -48,7 +48,8 @@ class TestpmdBackend:
     anchor = 'rte_vhost_dequeue_burst'
 
     def __init__(self, context, topology):
-        self.sockets = [context.path(f'testpmd{i}.sock') for i in range(2 if topology == 'pair' else 1)]
+        self.sockets = [context.path(f'testpmd{i}.sock')
+                        for i in range(2 if topology == 'pair' else 1)]
         eal = []
         for i, path in enumerate(self.sockets):
             eal += ['--vdev', f'net_vhost{i},iface={path},queues=1']

@@ -186,6 +186,27 @@ static void expect_after_setup(struct fixture *f, unsigned int missing)
 	assert_int_equal(client_get_base(f, 1), 1);
 }
 
+/* As a new session would find it. */
+static void setup_undo(struct fixture *f)
+{
+	assert_int_equal(client_call(f, VU_REQUEST_RESET_DEVICE, NULL, 0, NULL, 0), OUTCOME_OK);
+	assert_int_equal(
+		client_call_fd(f, VU_REQUEST_SET_VRING_CALL, 1 | VU_RING_FD_NONE, -1), OUTCOME_OK);
+	assert_int_equal(client_set_table(f, NULL, NULL, 0), OUTCOME_OK);
+	assert_int_equal(client_call_u64(f, VU_REQUEST_SET_FEATURES,
+				 FIXTURE_FEATURES | VU_BIT(VHOST_USER_F_PROTOCOL_FEATURES)),
+		OUTCOME_OK);
+	memset(f->memory.address + RING_BYTES, 0, RING_BYTES);
+}
+
+static void steps_swap(enum step *steps, unsigned int a, unsigned int b)
+{
+	enum step swap = steps[a];
+
+	steps[a] = steps[b];
+	steps[b] = swap;
+}
+
 /* Everything but `missing`, in each order (Heap's algorithm, iterative). */
 static unsigned int each_order_without(unsigned int missing)
 {
@@ -194,18 +215,17 @@ static unsigned int each_order_without(unsigned int missing)
 	unsigned int counters[N_STEPS] = { 0 };
 	enum step steps[N_STEPS];
 	unsigned int i = 1;
+	struct fixture f;
+	int call_fd;
 
 	for (unsigned int s = 0; s < N_STEPS; s++) {
 		if (s != missing)
 			steps[n++] = (enum step)s;
 	}
+	fixture_open(&f, NULL);
+	client_negotiate(&f);
+	call_fd = eventfd(0, EFD_CLOEXEC);
 	for (;;) {
-		struct fixture f;
-		int call_fd;
-
-		fixture_open(&f, NULL);
-		client_negotiate(&f);
-		call_fd = eventfd(0, EFD_CLOEXEC);
 		for (unsigned int s = 0; s < n; s++) {
 			if (s + 1 < n && missing == N_STEPS)
 				assert_false(vu_backend_ring(f.session, 1)->state == VU_RING_RUNNING &&
@@ -214,8 +234,7 @@ static unsigned int each_order_without(unsigned int missing)
 			step_send(&f, steps[s], call_fd);
 		}
 		expect_after_setup(&f, missing);
-		close(call_fd);
-		fixture_close(&f);
+		setup_undo(&f);
 		n_orders++;
 
 		while (i < n && counters[i] >= i) {
@@ -223,17 +242,14 @@ static unsigned int each_order_without(unsigned int missing)
 			i++;
 		}
 		if (i >= n)
-			return n_orders;
-		{
-			unsigned int k = i % 2 == 0 ? 0 : counters[i];
-			enum step swap = steps[k];
-
-			steps[k] = steps[i];
-			steps[i] = swap;
-		}
+			break;
+		steps_swap(steps, i, i % 2 == 0 ? 0 : counters[i]);
 		counters[i]++;
 		i = 1;
 	}
+	close(call_fd);
+	fixture_close(&f);
+	return n_orders;
 }
 
 static void ring_runs_after_setup_in_any_of_5040_orders(void **state)

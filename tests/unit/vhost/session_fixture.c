@@ -370,7 +370,8 @@ enum outcome client_set_table(
 {
 	struct vu_mem_table_payload table = { .n_regions = n };
 
-	memcpy(table.regions, regions, n * sizeof(*regions));
+	if (n > 0)
+		memcpy(table.regions, regions, n * sizeof(*regions));
 	return client_call(f, VU_REQUEST_SET_MEM_TABLE, &table,
 		(uint32_t)(8 + n * sizeof(*regions)), fds, n);
 }

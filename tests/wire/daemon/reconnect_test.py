@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Front ends and the daemon come and go while frames flow (threats X14, X15, X17, X18)."""
+import contextlib
 import os
 import socket
 import time
 
 import bed
 from bed import DaemonTest, end, ethernet
-from vhost_user import FrontEnd, Guest, Closed, GET_FEATURES, wait_for
+from vhost_user import FrontEnd, GET_FEATURES, GET_MAX_MEM_SLOTS, wait_for
 
 
 class Listen(DaemonTest):
@@ -40,18 +41,19 @@ class Listen(DaemonTest):
 
     def test_a_storm_of_connections_leaves_nothing_and_harms_nobody(self):
         before = self.daemon.resources()
-        start = time.monotonic()
+        end_s = time.monotonic() + 2
         n = 0
-        while time.monotonic() < start + 2:
+        while time.monotonic() < end_s:
             with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(10)
                 sock.connect(self.path('a.sock'))
-                if n % 3 == 0:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     sock.sendall(FrontEnd.message(GET_FEATURES)[:n % 13])
                 n += 1
         self.daemon.wait_state('a', 'idle')
         self.assert_flat(before)
         self.assert_passes('a', 'b')
+        n_lines = self.daemon.log().count('\n')
+        self.assertLess(n_lines, 60, f'{n} connections made {n_lines} lines of log')
 
     def test_a_front_end_that_stops_for_a_while_delays_nobody_else(self):
         self.daemon.call('port.add', **self.guest_port('c'), bridge='br0')
@@ -125,6 +127,7 @@ class Connect(DaemonTest):
             for _ in range(5):
                 server.accept()[0].close()
         os.unlink(path)
+        self.daemon.wait_state('a', 'connecting')
         before = self.daemon.resources()
         self.listen_bench(args=['--count', '5000']).check(None)
         self.assert_flat(before)
@@ -147,7 +150,7 @@ class DaemonRestart(DaemonTest):
         seen = []
         for _ in range(2):
             guest = self.guest('a')
-            seen.append((guest.offered, guest.protocol, guest.ask(36)))
+            seen.append((guest.offered, guest.protocol, guest.ask(GET_MAX_MEM_SLOTS)))
             guest.close()
             end(daemon.child)
             daemon.start()

@@ -143,7 +143,8 @@ def one_way_sends_one_way(folder):
 
 def the_open_loop_keeps_its_rate(folder):
     with Testpmd(folder, 2) as back_end:
-        status, lines, err = run(back_end.paths, "--rate", "20000", "--duration", "1")
+        status, lines, err = run(back_end.paths, "--rate", "20000", "--duration", "1",
+                                 "--stall", "0.3")
         expect(status == 0, f"exit status {status}", err)
         for direction in lines[-1]["directions"]:
             due = direction["sent"] + direction["not_sent_in_time"]
