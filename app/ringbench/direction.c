@@ -6,7 +6,7 @@
 
 #include <linux/virtio_net.h>
 
-/* Frames in flight per queue unless --window says otherwise: what the receiving ring can take, less
+/* Frames in flight unless --window says otherwise: what the receiving ring can take, less
  * an eighth. */
 static uint64_t default_window(const struct direction *direction, const struct options *options)
 {
@@ -25,8 +25,9 @@ static uint64_t default_window(const struct direction *direction, const struct o
 	frames = rx->n_slots / buffers;
 	if (frames > tx->n_slots)
 		frames = tx->n_slots;
-	frames = frames * 7 / 8;
-	return frames != 0 ? frames : 1;
+	/* Of all queues together: how frames are spread over the receiving ones is up to the
+	 * device. */
+	return frames * 7 / 8;
 }
 
 int direction_init(struct direction *direction, const struct options *options, struct session *from,
@@ -59,10 +60,12 @@ int direction_init(struct direction *direction, const struct options *options, s
 		direction->bare_size = frame_bare_size(&direction->sent, options->size);
 	}
 	if (options->rate_pps == 0) {
-		direction->window = options->window / options->n_queues;
+		uint64_t window =
+			options->window != 0 ? options->window : default_window(direction, options);
+
+		direction->window = window / options->n_queues;
 		if (direction->window == 0)
-			direction->window =
-				options->window != 0 ? 1 : default_window(direction, options);
+			direction->window = 1;
 	}
 	direction->n_flows = options->n_flows;
 	direction->flows = calloc(direction->n_flows, sizeof(*direction->flows));

@@ -53,6 +53,16 @@ static double frames_per_turn(const struct run *run)
 				      : (double)run->busy_frames / 2 / (double)run->n_busy_turns;
 }
 
+/* System calls the back end asked for, since the session began. */
+static uint64_t n_kicks(const struct run *run)
+{
+	uint64_t total = 0;
+
+	for (unsigned int i = 0; i < run->n_lanes; i++)
+		total += run->lanes[i].receiver.ring->n_kicks + run->lanes[i].sender.ring->n_kicks;
+	return total;
+}
+
 static void print_json(json_t *object)
 {
 	/* Whoever reads a pipe wants whole lines at once. */
@@ -185,10 +195,10 @@ static json_t *conditions_json(const struct run *run)
 
 static json_t *own_json(const struct run *run)
 {
-	return json_pack("{s:f, s:f, s:f, s:I, s:I}", "cycles_per_frame", cycles_per_frame(run),
-		"busy_percent", busy_percent(run), "frames_per_turn", frames_per_turn(run),
-		"disturbed_turns", (json_int_t)run->n_disturbed_turns, "preempted",
-		(json_int_t)run->n_preempted);
+	return json_pack("{s:f, s:f, s:f, s:I, s:I, s:I}", "cycles_per_frame",
+		cycles_per_frame(run), "busy_percent", busy_percent(run), "frames_per_turn",
+		frames_per_turn(run), "disturbed_turns", (json_int_t)run->n_disturbed_turns,
+		"preempted", (json_int_t)run->n_preempted);
 }
 
 static void result_json(const struct run *run, const struct verdict *all, const char *const *failed,
@@ -315,9 +325,9 @@ static void result_text(const struct run *run, const struct verdict *all, const 
 	print_remarks(run, all);
 	printf("own cost  %.1f TSC cycles per frame sent and received, %.1f frames per turn, busy "
 	       "%.0f %% of %.3f s, "
-	       "preempted %ld times\n",
+	       "preempted %ld times, %llu kicks\n",
 		cycles_per_frame(run), frames_per_turn(run), busy_percent(run),
-		verdict_duration_s(run), run->n_preempted);
+		verdict_duration_s(run), run->n_preempted, (unsigned long long)n_kicks(run));
 	if (n_failed == 0) {
 		printf("all checks hold\n");
 		return;

@@ -347,7 +347,7 @@ static int start_rings(struct session *session)
 	return 0;
 }
 
-static int begin(struct session *session, uint64_t deadline_us)
+static int agree_once(struct session *session, uint64_t deadline_us)
 {
 	int fd = connect_by(session, deadline_us);
 
@@ -360,6 +360,24 @@ static int begin(struct session *session, uint64_t deadline_us)
 	}
 	session->connection_fd = fd;
 	return negotiate(session);
+}
+
+/*
+ * A back end that closes the connection at once gets another chance: it may be on its way down, or
+ * have another front end that is just leaving.
+ */
+static int agree(struct session *session, uint64_t deadline_us)
+{
+	for (;;) {
+		int ret;
+
+		vu_frontend_destroy(session->frontend);
+		session->frontend = NULL;
+		ret = agree_once(session, deadline_us);
+		if (ret != -ECONNRESET || *session->stop || clock_now_us() >= deadline_us)
+			return ret;
+		usleep(RETRY_US);
+	}
 }
 
 int session_open(struct session *session, const struct options *options, unsigned int index,
@@ -382,7 +400,7 @@ int session_open(struct session *session, const struct options *options, unsigne
 	if (session->socket->listen)
 		ret = start_listening(session);
 	if (ret == 0)
-		ret = begin(session, clock_now_us() + options->deadline_us);
+		ret = agree(session, clock_now_us() + options->deadline_us);
 	/* Which buffers and rings there are depends on what was negotiated. */
 	if (ret == 0)
 		ret = make_memory(session);
@@ -400,16 +418,13 @@ int session_reopen(struct session *session)
 	int ret;
 
 	do {
-		vu_frontend_destroy(session->frontend);
-		session->frontend = NULL;
-		ret = begin(session, deadline_us);
+		ret = agree(session, deadline_us);
 		if (ret == 0 && session->features != features)
 			return fail(session, -EPROTO,
 				"after the restart the back end offers other features; the rings "
 				"cannot go on");
 		if (ret == 0)
 			ret = start_rings(session);
-		/* A back end that goes away again while it restarts gets another chance. */
 	} while (ret == -ECONNRESET && !*session->stop && clock_now_us() < deadline_us);
 	return ret;
 }
@@ -465,10 +480,11 @@ unsigned int session_buffers_per_frame(const struct session *session, uint32_t s
 	return (OFFLOAD_HEADER_LEN + size + bytes - 1) / bytes;
 }
 
-void session_kick(const struct session_ring *ring)
+void session_kick(struct session_ring *ring)
 {
 	uint64_t one = 1;
 
+	ring->n_kicks++;
 	/* EAGAIN: the counter is full, so the back end has a kick to see. Nothing else can go wrong
 	 * with our own eventfd. */
 	if (write(ring->kick_fd, &one, sizeof(one)) < 0)

@@ -36,6 +36,7 @@ struct session_ring {
 	uint32_t buffer_bytes; /* of each, header included */
 	int kick_fd;
 	int call_fd;
+	uint64_t n_kicks;
 	/* Addresses of the parts, as the back end is told. */
 	uint64_t desc_uva, avail_uva, used_uva;
 };
@@ -90,6 +91,6 @@ static inline uint8_t *session_buffer(const struct session_ring *ring, unsigned 
 	return ring->buffers + (size_t)slot * ring->stride;
 }
 
-void session_kick(const struct session_ring *ring);
+void session_kick(struct session_ring *ring);
 
 #endif

@@ -323,6 +323,8 @@ int unix_socket_identify(const char *path, struct unix_socket_identity *identity
 {
 	struct stat status;
 
+	/* No compiler knows that -errno is never 0, and gcc 16 warns of fields left unset. */
+	*identity = (struct unix_socket_identity){0};
 	if (lstat(path, &status) < 0)
 		return -errno;
 	*identity = (struct unix_socket_identity){status.st_dev, status.st_ino};

@@ -11,13 +11,14 @@
 
 #include "backend_private.h"
 
-/* After so many messages another session gets its turn; what is left makes the descriptor readable again. */
+/* After so many messages another session gets its turn; what is left makes the descriptor readable
+ * again. */
 #define MESSAGES_PER_TURN 64
 
 typedef int (*handler)(struct vu_backend *session, struct vu_message *message);
 
 static const handler handlers[VU_N_REQUESTS] = {
-#define VU_HANDLER(id, name, min, max, fds, gate, reply, handler_name) \
+#define VU_HANDLER(id, name, min, max, fds, gate, reply, handler_name)                             \
 	[id] = backend_handle_##handler_name,
 	VU_REQUESTS(VU_HANDLER)
 #undef VU_HANDLER
@@ -146,12 +147,13 @@ int backend_reply_u64(struct vu_backend *session, uint64_t value)
 static bool ack_is_wanted(const struct vu_backend *session, const struct vu_message *message)
 {
 	return (session->protocol_features & VU_BIT(VU_PROTOCOL_F_REPLY_ACK)) != 0 &&
-		(message->header.flags & VU_FLAGS_NEED_REPLY) != 0;
+	       (message->header.flags & VU_FLAGS_NEED_REPLY) != 0;
 }
 
 /*
- * The policy for a refused request: say no where the protocol has a way to say it, otherwise end the session, because
- * the front end would go on as if it had been done. A reply of its own has no form that says no.
+ * The policy for a refused request: say no where the protocol has a way to say it, otherwise end
+ * the session, because the front end would go on as if it had been done. A reply of its own has no
+ * form that says no.
  */
 static int refused(struct vu_backend *session, const char *name, bool own_reply, bool ack, int code)
 {
@@ -166,8 +168,8 @@ static int refused(struct vu_backend *session, const char *name, bool own_reply,
 			session->error);
 		return backend_reply_u64(session, 1);
 	}
-	return session_end(session,
-		short_of_resource ? VU_CLOSE_RESOURCE : VU_CLOSE_PROTOCOL, session->error);
+	return session_end(
+		session, short_of_resource ? VU_CLOSE_RESOURCE : VU_CLOSE_PROTOCOL, session->error);
 }
 
 static int check_fds(
@@ -216,7 +218,8 @@ static int check(
 	if (!session->has_features)
 		features |= session->offered;
 	if (rule->reply != VU_REPLY_ACK) {
-		/* A question harms nobody, and some ask before they have negotiated the bit they saw. */
+		/* A question harms nobody, and some ask before they have negotiated the bit they
+		 * saw. */
 		features |= session->offered;
 		protocol_features |= VU_BACKEND_PROTOCOL_FEATURES;
 	}

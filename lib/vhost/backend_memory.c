@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Back-end handlers for guest memory. The new table is built, and everything about it checked, while the rings still
- * run on the old one; only the change itself happens between quiesce and resume. Ring addresses are looked up again in
- * the new table: a ring whose memory went away waits until it is back.
+ * Back-end handlers for guest memory. The new table is built, and everything about it checked,
+ * while the rings still run on the old one; only the change itself happens between quiesce and
+ * resume. Ring addresses are looked up again in the new table: a ring whose memory went away waits
+ * until it is back.
  */
 #include <errno.h>
 
@@ -47,7 +48,7 @@ int backend_handle_set_mem_table(struct vu_backend *session, struct vu_message *
 		return backend_refuse(session, -EINVAL, "%u regions; allowed: 0..%u",
 			table.n_regions, VU_MEM_TABLE_MAX);
 	expected = offsetof(struct vu_mem_table_payload, regions) +
-		table.n_regions * sizeof(struct vu_region_payload);
+		   table.n_regions * sizeof(struct vu_region_payload);
 	if (message->header.size != expected)
 		return backend_refuse(session, -EINVAL,
 			"payload of %u bytes for %u regions; expected: %zu", message->header.size,

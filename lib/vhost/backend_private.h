@@ -4,8 +4,9 @@
  *
  *     int backend_handle_<name>(session, message)
  *
- * It is called with size, number of descriptors and gate checked. It returns 0 (and has sent its own reply, if the
- * message has one), or a negative errno through backend_refuse(), having changed nothing.
+ * It is called with size, number of descriptors and gate checked. It returns 0 (and has sent its
+ * own reply, if the message has one), or a negative errno through backend_refuse(), having changed
+ * nothing.
  */
 #ifndef VHOST_BACKEND_PRIVATE_H
 #define VHOST_BACKEND_PRIVATE_H
@@ -20,21 +21,21 @@
 
 /*
  * Not offered, and why:
- *   LOG_SHMFD           the dirty log itself is still missing; QEMU refuses to migrate rather than lose pages
- *   CONFIG              the VMM owns the configuration space of a network device
- *   PAGEFAULT           a missing page would stall a polling worker and with it every other port
- *   INFLIGHT_SHMFD      buffers are used in order and returned at once: nothing to remember
- *   DEVICE_STATE        no state yet that the VMM does not have
- *   GPA_ADDRESSES       bit 21 means SHMEM to older front ends
- *   CROSS_ENDIAN, CRYPTO_SESSION, HOST_NOTIFIER, INBAND_NOTIFICATIONS and the rest are not for this device
+ *   LOG_SHMFD           the dirty log itself is still missing; QEMU refuses to migrate rather than
+ * lose pages CONFIG              the VMM owns the configuration space of a network device PAGEFAULT
+ * a missing page would stall a polling worker and with it every other port INFLIGHT_SHMFD buffers
+ * are used in order and returned at once: nothing to remember DEVICE_STATE        no state yet that
+ * the VMM does not have GPA_ADDRESSES       bit 21 means SHMEM to older front ends CROSS_ENDIAN,
+ * CRYPTO_SESSION, HOST_NOTIFIER, INBAND_NOTIFICATIONS and the rest are not for this device
  */
-#define VU_BACKEND_PROTOCOL_FEATURES \
-	(VU_BIT(VU_PROTOCOL_F_MQ) | VU_BIT(VU_PROTOCOL_F_RARP) | \
-		VU_BIT(VU_PROTOCOL_F_REPLY_ACK) | VU_BIT(VU_PROTOCOL_F_NET_MTU) | \
-		VU_BIT(VU_PROTOCOL_F_BACKEND_REQ) | VU_BIT(VU_PROTOCOL_F_RESET_DEVICE) | \
-		VU_BIT(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | VU_BIT(VU_PROTOCOL_F_STATUS))
+#define VU_BACKEND_PROTOCOL_FEATURES                                                               \
+	(VU_BIT(VU_PROTOCOL_F_MQ) | VU_BIT(VU_PROTOCOL_F_RARP) | VU_BIT(VU_PROTOCOL_F_REPLY_ACK) | \
+		VU_BIT(VU_PROTOCOL_F_NET_MTU) | VU_BIT(VU_PROTOCOL_F_BACKEND_REQ) |                \
+		VU_BIT(VU_PROTOCOL_F_RESET_DEVICE) | VU_BIT(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |   \
+		VU_BIT(VU_PROTOCOL_F_STATUS))
 
-/* A ring and what the front end said about it. Addresses are kept as it knows them, for they outlive a memory table. */
+/* A ring and what the front end said about it. Addresses are kept as it knows them, for they
+ * outlive a memory table. */
 struct backend_ring {
 	struct vu_ring shared;
 	bool has_addr;
@@ -68,7 +69,7 @@ struct vu_backend {
 	struct log_limit log_limit;
 };
 
-#define VU_DECLARE(id, name, min, max, fds, gate, reply, handler) \
+#define VU_DECLARE(id, name, min, max, fds, gate, reply, handler)                                  \
 	int backend_handle_##handler(struct vu_backend *session, struct vu_message *message);
 VU_REQUESTS(VU_DECLARE)
 #undef VU_DECLARE
@@ -92,10 +93,12 @@ bool backend_has_live_ring(const struct vu_backend *session);
 /* Between quiesce and resume: makes a STARTED ring RUNNING if nothing is missing any more. */
 void backend_ring_evaluate(struct vu_backend *session, unsigned int index);
 
-/* Between quiesce and resume: takes a running ring back to STARTED, keeping its position, before memory goes away. */
+/* Between quiesce and resume: takes a running ring back to STARTED, keeping its position, before
+ * memory goes away. */
 void backend_ring_suspend(struct vu_backend *session, unsigned int index);
 
-/* Between quiesce and resume: stops every ring and forgets its set-up; call and error descriptors stay. */
+/* Between quiesce and resume: stops every ring and forgets its set-up; call and error descriptors
+ * stay. */
 void backend_rings_reset(struct vu_backend *session);
 
 /* Between quiesce and resume, from SET_FEATURES and RESET_OWNER. */

@@ -2,9 +2,10 @@
 /*
  * Back-end handlers for rings.
  *
- * Front ends differ in the order of set-up, so a message only records what it says, and whether a ring can run is
- * evaluated after each of them: SET_VRING_KICK was seen (it starts the ring, with or without a descriptor), features,
- * size, addresses and base are known, and the addresses lie in memory. Enabling is independent of all that.
+ * Front ends differ in the order of set-up, so a message only records what it says, and whether a
+ * ring can run is evaluated after each of them: SET_VRING_KICK was seen (it starts the ring, with
+ * or without a descriptor), features, size, addresses and base are known, and the addresses lie in
+ * memory. Enabling is independent of all that.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -40,10 +41,11 @@ bool backend_has_live_ring(const struct vu_backend *session)
 static bool ring_is_aligned(const struct vu_ring_addr_payload *addr)
 {
 	return addr->desc_uva % VRING_DESC_ALIGN == 0 && addr->avail_uva % VRING_AVAIL_ALIGN == 0 &&
-		addr->used_uva % VRING_USED_ALIGN == 0;
+	       addr->used_uva % VRING_USED_ALIGN == 0;
 }
 
-/* Each part must be mapped in one piece; NULL otherwise, and the name of the first part that is not. */
+/* Each part must be mapped in one piece; NULL otherwise, and the name of the first part that is
+ * not. */
 static const char *ring_resolve(const struct gmem *mem, const struct vu_ring_addr_payload *addr,
 	uint32_t size, struct ring_parts *parts)
 {
@@ -72,7 +74,7 @@ static bool has_feature(const struct vu_backend *session, unsigned int bit)
 void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 {
 	struct backend_ring *ring = &session->rings[index];
-	struct vring_config config = { 0 };
+	struct vring_config config = {0};
 	struct ring_parts parts;
 	const char *missing;
 
@@ -93,8 +95,8 @@ void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 	config.in_order = has_feature(session, VIRTIO_F_IN_ORDER);
 	config.mergeable = has_feature(session, VIRTIO_NET_F_MRG_RXBUF);
 	config.header_len = config.mergeable || has_feature(session, VIRTIO_F_VERSION_1)
-		? NET_HEADER_BYTES
-		: NET_HEADER_BYTES_LEGACY;
+				    ? NET_HEADER_BYTES
+				    : NET_HEADER_BYTES_LEGACY;
 	config.avail_idx = ring->base;
 	config.desc = parts.desc;
 	config.avail = parts.avail;
@@ -103,7 +105,7 @@ void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 	if (vring_device_init(&ring->shared.device, &config) < 0)
 		return;
 	ring->shared.state = VU_RING_RUNNING;
-	/* Whoever used the ring before may have gone with a call not made; a spurious one is legal. */
+	/* Who used the ring before may have gone with a call not made; a spurious one is legal. */
 	vu_eventfd_signal(ring->shared.call_fd);
 }
 
@@ -182,7 +184,8 @@ void backend_rings_reset(struct vu_backend *session)
 		ring->shared.enabled = false;
 		ring->shared.size = 0;
 		ring->has_addr = false;
-		/* An old position would make a fresh ring look as if all its buffers had been taken. */
+		/* An old position would make a fresh ring look as if all its buffers had been
+		 * taken. */
 		ring->has_base = false;
 		ring->base = 0;
 	}
@@ -208,8 +211,8 @@ static struct backend_ring *ring_of(struct vu_backend *session, uint64_t index)
 {
 	if (index < session->n_rings)
 		return &session->rings[index];
-	backend_refuse(session, -EINVAL, "ring %" PRIu64 "; allowed: 0..%u", index,
-		session->n_rings - 1);
+	backend_refuse(
+		session, -EINVAL, "ring %" PRIu64 "; allowed: 0..%u", index, session->n_rings - 1);
 	return NULL;
 }
 
@@ -255,7 +258,7 @@ static bool addr_is_equal(
 	const struct vu_ring_addr_payload *a, const struct vu_ring_addr_payload *b)
 {
 	return a->desc_uva == b->desc_uva && a->avail_uva == b->avail_uva &&
-		a->used_uva == b->used_uva;
+	       a->used_uva == b->used_uva;
 }
 
 int backend_handle_set_vring_addr(struct vu_backend *session, struct vu_message *message)
@@ -278,8 +281,8 @@ int backend_handle_set_vring_addr(struct vu_backend *session, struct vu_message 
 		return addr_is_equal(&addr, &ring->addr) ? 0 : refuse_live(session, addr.index);
 	if (!ring_is_aligned(&addr))
 		return backend_refuse(session, -EINVAL,
-			"ring %u is misaligned: descriptors 0x%" PRIx64 " to %d, available 0x%" PRIx64
-			" to %d, used 0x%" PRIx64 " to %d",
+			"ring %u is misaligned: descriptors 0x%" PRIx64
+			" to %d, available 0x%" PRIx64 " to %d, used 0x%" PRIx64 " to %d",
 			addr.index, addr.desc_uva, VRING_DESC_ALIGN, addr.avail_uva,
 			VRING_AVAIL_ALIGN, addr.used_uva, VRING_USED_ALIGN);
 	/* Where it can be seen already. Otherwise it is seen when the ring is to run. */
@@ -335,8 +338,8 @@ int backend_handle_get_vring_base(struct vu_backend *session, struct vu_message 
 }
 
 /*
- * The common part of SET_VRING_KICK, _CALL and _ERR. 0 and the ring and the descriptor (still the message's, -1: none),
- * or refused.
+ * The common part of SET_VRING_KICK, _CALL and _ERR. 0 and the ring and the descriptor (still the
+ * message's, -1: none), or refused.
  */
 static int ring_and_fd_of(struct vu_backend *session, const struct vu_message *message,
 	struct backend_ring **ring, int *fd)
@@ -388,7 +391,8 @@ int backend_handle_set_vring_call(struct vu_backend *session, struct vu_message 
 		return ret;
 	session->ops->quiesce(session->ctx);
 	fd_replace(message, &ring->shared.call_fd);
-	/* What was signalled on the old one may never be seen; a spurious call is legal, a lost one hangs the guest. */
+	/* What was signalled on the old one may never be seen; a spurious call is legal, a lost one
+	 * hangs the guest. */
 	if (ring->shared.state == VU_RING_RUNNING)
 		vu_eventfd_signal(ring->shared.call_fd);
 	session->ops->resume(session->ctx);

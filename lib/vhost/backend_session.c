@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Back-end handlers for what concerns the whole device: features, owner, status, reset, MTU, RARP, second channel. */
+/* Back-end handlers for what concerns the whole device: features, owner, status, reset, MTU, RARP,
+ * second channel. */
 #include <errno.h>
 #include <inttypes.h>
 #include <sys/socket.h>
@@ -22,13 +23,14 @@ static int check_features(struct vu_backend *session, uint64_t features)
 	int bit;
 
 	if (surplus != 0)
-		return backend_refuse(session, -EINVAL, "bits 0x%" PRIx64 " were not offered",
-			surplus);
+		return backend_refuse(
+			session, -EINVAL, "bits 0x%" PRIx64 " were not offered", surplus);
 	bit = vu_features_inconsistent(features, &needed);
 	if (bit >= 0)
 		return backend_refuse(session, -EINVAL, "feature %s needs %s",
 			vu_feature_name((unsigned int)bit), vu_feature_name(needed));
-	/* Frozen while a ring was initialised with them: the header would change its size in mid stream. */
+	/* Frozen while a ring was initialised with them: the header would change its size in mid
+	 * stream. */
 	if (features != session->features && backend_has_live_ring(session))
 		return backend_refuse(session, -EBUSY,
 			"0x%" PRIx64 " instead of 0x%" PRIx64 " while a ring is started", features,
@@ -73,8 +75,8 @@ int backend_handle_set_protocol_features(struct vu_backend *session, struct vu_m
 	uint64_t surplus = bits & ~VU_BACKEND_PROTOCOL_FEATURES;
 
 	if (surplus != 0)
-		return backend_refuse(session, -EINVAL, "bits 0x%" PRIx64 " were not offered",
-			surplus);
+		return backend_refuse(
+			session, -EINVAL, "bits 0x%" PRIx64 " were not offered", surplus);
 	session->protocol_features = bits;
 	return 0;
 }
@@ -90,7 +92,8 @@ int backend_handle_set_owner(struct vu_backend *session, struct vu_message *mess
 	return 0;
 }
 
-/* Deprecated, and understood differently by everybody: at most disable the rings; never drop memory or positions. */
+/* Deprecated, and understood differently by everybody: at most disable the rings; never drop memory
+ * or positions. */
 int backend_handle_reset_owner(struct vu_backend *session, struct vu_message *message)
 {
 	/* Without bit 30 no message could enable them again. */
@@ -103,8 +106,9 @@ int backend_handle_reset_owner(struct vu_backend *session, struct vu_message *me
 }
 
 /*
- * A device reset (virtio 2.4): rings stopped, negotiation open again. Memory stays: front ends that manage it region by
- * region send differences only. So do call descriptors, which QEMU sends before it starts the rings anew.
+ * A device reset (virtio 2.4): rings stopped, negotiation open again. Memory stays: front ends that
+ * manage it region by region send differences only. So do call descriptors, which QEMU sends before
+ * it starts the rings anew.
  */
 static void device_reset(struct vu_backend *session)
 {
@@ -129,7 +133,8 @@ int backend_handle_set_status(struct vu_backend *session, struct vu_message *mes
 	if (status > UINT8_MAX)
 		return backend_refuse(
 			session, -EINVAL, "status 0x%" PRIx64 "; allowed: 0..0xff", status);
-	/* FEATURES_OK and DRIVER_OK are hints here: rings are started and enabled by messages of their own. */
+	/* FEATURES_OK and DRIVER_OK are hints here: rings are started and enabled by messages of
+	 * their own. */
 	if (status == 0)
 		device_reset(session);
 	else
@@ -167,7 +172,8 @@ int backend_handle_send_rarp(struct vu_backend *session, struct vu_message *mess
 	return 0;
 }
 
-/* Kept for what needs to ask the front end; a network device without IOTLB or configuration changes has no question. */
+/* Kept for what needs to ask the front end; a network device without IOTLB or configuration changes
+ * has no question. */
 int backend_handle_set_backend_req_fd(struct vu_backend *session, struct vu_message *message)
 {
 	socklen_t length = sizeof(int);

@@ -282,6 +282,6 @@ short vu_connection_events(const struct vu_connection *connection)
 uint64_t vu_connection_deadline_us(const struct vu_connection *connection)
 {
 	return connection->in_deadline_us < connection->out_deadline_us
-		? connection->in_deadline_us
-		: connection->out_deadline_us;
+		       ? connection->in_deadline_us
+		       : connection->out_deadline_us;
 }

@@ -72,19 +72,18 @@ static const struct {
 	uint8_t feature;
 	uint64_t any_of;
 } prerequisites[] = {
-	{ VIRTIO_NET_F_GUEST_TSO4, VU_BIT(VIRTIO_NET_F_GUEST_CSUM) },
-	{ VIRTIO_NET_F_GUEST_TSO6, VU_BIT(VIRTIO_NET_F_GUEST_CSUM) },
-	{ VIRTIO_NET_F_GUEST_UFO, VU_BIT(VIRTIO_NET_F_GUEST_CSUM) },
-	{ NET_F_GUEST_USO4, VU_BIT(VIRTIO_NET_F_GUEST_CSUM) },
-	{ NET_F_GUEST_USO6, VU_BIT(VIRTIO_NET_F_GUEST_CSUM) },
-	{ VIRTIO_NET_F_GUEST_ECN,
-		VU_BIT(VIRTIO_NET_F_GUEST_TSO4) | VU_BIT(VIRTIO_NET_F_GUEST_TSO6) },
-	{ VIRTIO_NET_F_HOST_TSO4, VU_BIT(VIRTIO_NET_F_CSUM) },
-	{ VIRTIO_NET_F_HOST_TSO6, VU_BIT(VIRTIO_NET_F_CSUM) },
-	{ VIRTIO_NET_F_HOST_UFO, VU_BIT(VIRTIO_NET_F_CSUM) },
-	{ NET_F_HOST_USO, VU_BIT(VIRTIO_NET_F_CSUM) },
-	{ VIRTIO_NET_F_HOST_ECN, VU_BIT(VIRTIO_NET_F_HOST_TSO4) | VU_BIT(VIRTIO_NET_F_HOST_TSO6) },
-	{ VIRTIO_NET_F_RSC_EXT, VU_BIT(VIRTIO_NET_F_HOST_TSO4) | VU_BIT(VIRTIO_NET_F_HOST_TSO6) },
+	{VIRTIO_NET_F_GUEST_TSO4, VU_BIT(VIRTIO_NET_F_GUEST_CSUM)},
+	{VIRTIO_NET_F_GUEST_TSO6, VU_BIT(VIRTIO_NET_F_GUEST_CSUM)},
+	{VIRTIO_NET_F_GUEST_UFO, VU_BIT(VIRTIO_NET_F_GUEST_CSUM)},
+	{NET_F_GUEST_USO4, VU_BIT(VIRTIO_NET_F_GUEST_CSUM)},
+	{NET_F_GUEST_USO6, VU_BIT(VIRTIO_NET_F_GUEST_CSUM)},
+	{VIRTIO_NET_F_GUEST_ECN, VU_BIT(VIRTIO_NET_F_GUEST_TSO4) | VU_BIT(VIRTIO_NET_F_GUEST_TSO6)},
+	{VIRTIO_NET_F_HOST_TSO4, VU_BIT(VIRTIO_NET_F_CSUM)},
+	{VIRTIO_NET_F_HOST_TSO6, VU_BIT(VIRTIO_NET_F_CSUM)},
+	{VIRTIO_NET_F_HOST_UFO, VU_BIT(VIRTIO_NET_F_CSUM)},
+	{NET_F_HOST_USO, VU_BIT(VIRTIO_NET_F_CSUM)},
+	{VIRTIO_NET_F_HOST_ECN, VU_BIT(VIRTIO_NET_F_HOST_TSO4) | VU_BIT(VIRTIO_NET_F_HOST_TSO6)},
+	{VIRTIO_NET_F_RSC_EXT, VU_BIT(VIRTIO_NET_F_HOST_TSO4) | VU_BIT(VIRTIO_NET_F_HOST_TSO6)},
 };
 
 int vu_features_inconsistent(uint64_t features, unsigned int *needed)
@@ -92,7 +91,8 @@ int vu_features_inconsistent(uint64_t features, unsigned int *needed)
 	for (size_t i = 0; i < N_ELEMENTS(prerequisites); i++) {
 		uint64_t any_of = prerequisites[i].any_of;
 
-		if ((features & VU_BIT(prerequisites[i].feature)) != 0 && (features & any_of) == 0) {
+		if ((features & VU_BIT(prerequisites[i].feature)) != 0 &&
+			(features & any_of) == 0) {
 			if (needed != NULL)
 				*needed = (unsigned int)__builtin_ctzll(any_of);
 			return prerequisites[i].feature;

@@ -7,15 +7,15 @@
 
 #include "frontend_private.h"
 
-#define STATUS_FEATURES_OK \
+#define STATUS_FEATURES_OK                                                                         \
 	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK)
 #define STATUS_DRIVER_OK (STATUS_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)
 
-#define MTU_MIN 68 /* virtio 5.1.4.1 */
+#define MTU_MIN          68 /* virtio 5.1.4.1 */
 
 struct vu_frontend *vu_frontend_create(const struct vu_frontend_config *config, int fd)
 {
-	const struct vu_frontend_config defaults = { 0 };
+	const struct vu_frontend_config defaults = {0};
 	struct vu_transport transport;
 	struct vu_frontend *session;
 
@@ -31,8 +31,8 @@ struct vu_frontend *vu_frontend_create(const struct vu_frontend_config *config, 
 	session->deadline_us =
 		config->deadline_us != 0 ? config->deadline_us : VU_FRONTEND_DEADLINE_US;
 	session->wanted_protocol_features = config->protocol_features != 0
-		? config->protocol_features
-		: VU_FRONTEND_PROTOCOL_FEATURES;
+						    ? config->protocol_features
+						    : VU_FRONTEND_PROTOCOL_FEATURES;
 	session->n_queue_pairs = 1;
 	session->n_memory_slots = VU_MEM_TABLE_MAX;
 	vu_connection_init(&session->connection, transport, session->deadline_us);
@@ -61,7 +61,8 @@ static int negotiate_protocol(struct vu_frontend *session)
 	if (ret < 0)
 		return ret;
 	offered &= session->wanted_protocol_features;
-	/* Sent without asking for an ack: the bit that allows to ask is negotiated by this very message. */
+	/* Sent without asking for an ack: the bit that allows to ask is negotiated by this very
+	 * message. */
 	session->protocol_features = 0;
 	ret = frontend_call_u64(session, VU_REQUEST_SET_PROTOCOL_FEATURES, offered);
 	if (ret == 0)
@@ -83,8 +84,7 @@ static int ask_limits(struct vu_frontend *session)
 		ret = frontend_ask_u64(session, VU_REQUEST_GET_QUEUE_NUM, &value);
 		if (ret < 0)
 			return ret;
-		session->n_queue_pairs =
-			(unsigned int)clamp(value, 1, VU_FRONTEND_MAX_QUEUE_PAIRS);
+		session->n_queue_pairs = (unsigned int)clamp(value, 1, VU_FRONTEND_MAX_QUEUE_PAIRS);
 	}
 	if (has_protocol_feature(session, VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS)) {
 		ret = frontend_ask_u64(session, VU_REQUEST_GET_MAX_MEM_SLOTS, &value);
@@ -166,14 +166,14 @@ int vu_frontend_reset(struct vu_frontend *session)
 int vu_frontend_set_mtu(struct vu_frontend *session, uint16_t mtu)
 {
 	if (mtu < MTU_MIN)
-		return frontend_fail(session, -EINVAL, "NET_SET_MTU: %u; allowed: %d..65535", mtu,
-			MTU_MIN);
+		return frontend_fail(
+			session, -EINVAL, "NET_SET_MTU: %u; allowed: %d..65535", mtu, MTU_MIN);
 	return frontend_call_u64(session, VU_REQUEST_NET_SET_MTU, mtu);
 }
 
 int vu_frontend_send_rarp(struct vu_frontend *session, const uint8_t mac[6])
 {
-	uint8_t payload[8] = { 0 };
+	uint8_t payload[8] = {0};
 
 	memcpy(payload, mac, 6);
 	return frontend_call(

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The back end's own channel. It is as hostile as the main one and less needed: nothing that a back end can ask for is
- * negotiated by us, so every request is refused, and a back end that does not speak the protocol there loses it.
+ * The back end's own channel. It is as hostile as the main one and less needed: nothing that a back
+ * end can ask for is negotiated by us, so every request is refused, and a back end that does not
+ * speak the protocol there loses it.
  */
 #include <errno.h>
 #include <sys/socket.h>
@@ -51,7 +52,7 @@ static int refuse_request(struct vu_connection *channel)
 		.size = sizeof(code),
 	};
 	bool waits = (channel->in.header.flags & VU_FLAGS_NEED_REPLY) != 0 ||
-		(rule != NULL && rule->reply != VU_REPLY_ACK);
+		     (rule != NULL && rule->reply != VU_REPLY_ACK);
 	int ret = waits ? vu_connection_send(channel, &header, &code, sizeof(code), NULL, 0) : 0;
 
 	vu_connection_next(channel);
@@ -88,6 +89,6 @@ int vu_frontend_process_backend_requests(struct vu_frontend *session)
 	if (session->has_channel)
 		frontend_channel_serve(session);
 	return session->has_channel
-		? 0
-		: frontend_fail(session, -EPROTO, "the back end's channel is not open");
+		       ? 0
+		       : frontend_fail(session, -EPROTO, "the back end's channel is not open");
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Requests and their answers, as blocking calls with a deadline, against a back end that may lie or fall silent. */
+/* Requests and their answers, as blocking calls with a deadline, against a back end that may lie or
+ * fall silent. */
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -34,9 +35,9 @@ int frontend_end(struct vu_frontend *session, int code, const char *name, const 
 static int wait_for(struct vu_frontend *session, uint64_t deadline_us)
 {
 	struct pollfd fds[2] = {
-		{ .fd = vu_connection_fd(&session->connection),
-			.events = vu_connection_events(&session->connection) },
-		{ .fd = -1 },
+		{.fd = vu_connection_fd(&session->connection),
+			.events = vu_connection_events(&session->connection)},
+		{.fd = -1},
 	};
 	uint64_t now_us = clock_now_us();
 	int n;
@@ -102,7 +103,8 @@ int vu_frontend_check(struct vu_frontend *session)
 	if (ret < 0)
 		return frontend_end(session, ret, "connection", connection->error);
 	if (ret > 0 || connection->n_in > 0)
-		return frontend_end(session, -EPROTO, "connection", "an answer that nothing asked for");
+		return frontend_end(
+			session, -EPROTO, "connection", "an answer that nothing asked for");
 	return 0;
 }
 
@@ -132,8 +134,8 @@ int frontend_call(struct vu_frontend *session, enum vu_request request, const vo
 {
 	const struct vu_rule *rule = vu_request_rule(request);
 	bool own_reply = rule->reply != VU_REPLY_ACK;
-	bool ack = !own_reply &&
-		(session->protocol_features & VU_BIT(VU_PROTOCOL_F_REPLY_ACK)) != 0;
+	bool ack =
+		!own_reply && (session->protocol_features & VU_BIT(VU_PROTOCOL_F_REPLY_ACK)) != 0;
 	const struct vu_header header = {
 		.request = request,
 		.flags = VU_FLAGS_VERSION | (ack ? VU_FLAGS_NEED_REPLY : 0),
@@ -154,8 +156,7 @@ int frontend_call(struct vu_frontend *session, enum vu_request request, const vo
 	ret = receive_message(session, rule->name, false, deadline_us);
 	if (ret < 0)
 		return ret;
-	ret = check_answer(
-		session, rule, request, ack ? sizeof(code) : (uint32_t)rule->reply);
+	ret = check_answer(session, rule, request, ack ? sizeof(code) : (uint32_t)rule->reply);
 	if (ret < 0)
 		return ret;
 	if (ack)

@@ -9,7 +9,8 @@
 
 #include "frontend_private.h"
 
-/* The back end maps this file too. Sealed, it cannot be truncated under our feet (nor by us under theirs). */
+/* The back end maps this file too. Sealed, it cannot be truncated under our feet (nor by us under
+ * theirs). */
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 static int memory_size_and_map(struct vu_frontend_memory *memory, uint64_t size)
@@ -37,11 +38,11 @@ int vu_frontend_memory_create(struct vu_frontend_memory *memory, uint64_t size, 
 {
 	int ret;
 
-	*memory = (struct vu_frontend_memory){ .fd = -1 };
+	*memory = (struct vu_frontend_memory){.fd = -1};
 	if (size == 0)
 		return -EINVAL;
-	memory->fd = memfd_create("guest-memory",
-		MFD_CLOEXEC | MFD_ALLOW_SEALING | (hugepages ? MFD_HUGETLB : 0));
+	memory->fd = memfd_create(
+		"guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING | (hugepages ? MFD_HUGETLB : 0));
 	if (memory->fd < 0)
 		return -errno;
 	ret = memory_size_and_map(memory, size);
@@ -74,7 +75,7 @@ static struct vu_region_payload region_of(const struct gmem_region_spec *spec)
 static int set_table(
 	struct vu_frontend *session, const struct gmem_region_spec *specs, unsigned int n)
 {
-	struct vu_mem_table_payload table = { .n_regions = n };
+	struct vu_mem_table_payload table = {.n_regions = n};
 	int fds[VU_MEM_TABLE_MAX];
 
 	for (unsigned int i = 0; i < n; i++) {
@@ -104,15 +105,15 @@ int vu_frontend_set_memory(
 
 int vu_frontend_add_memory(struct vu_frontend *session, const struct gmem_region_spec *spec)
 {
-	const struct vu_mem_region_payload payload = { .region = region_of(spec) };
+	const struct vu_mem_region_payload payload = {.region = region_of(spec)};
 
-	return frontend_call(session, VU_REQUEST_ADD_MEM_REG, &payload, sizeof(payload), &spec->fd,
-		1, NULL);
+	return frontend_call(
+		session, VU_REQUEST_ADD_MEM_REG, &payload, sizeof(payload), &spec->fd, 1, NULL);
 }
 
 int vu_frontend_remove_memory(struct vu_frontend *session, const struct gmem_region_spec *spec)
 {
-	const struct vu_mem_region_payload payload = { .region = region_of(spec) };
+	const struct vu_mem_region_payload payload = {.region = region_of(spec)};
 
 	return frontend_call(
 		session, VU_REQUEST_REM_MEM_REG, &payload, sizeof(payload), NULL, 0, NULL);

@@ -30,8 +30,8 @@ int frontend_fail(struct vu_frontend *session, int code, const char *format, ...
 int frontend_end(struct vu_frontend *session, int code, const char *name, const char *reason);
 
 /*
- * One request and, where it has one, its answer: the message's own reply into `reply` (its fixed number of bytes), or
- * the ack if REPLY_ACK was taken.
+ * One request and, where it has one, its answer: the message's own reply into `reply` (its fixed
+ * number of bytes), or the ack if REPLY_ACK was taken.
  */
 int frontend_call(struct vu_frontend *session, enum vu_request request, const void *payload,
 	size_t size, const int *fds, unsigned int n_fds, void *reply);

@@ -9,7 +9,7 @@
 static int set_state(
 	struct vu_frontend *session, enum vu_request request, unsigned int index, uint32_t num)
 {
-	const struct vu_ring_state_payload payload = { .index = index, .num = num };
+	const struct vu_ring_state_payload payload = {.index = index, .num = num};
 
 	return frontend_call(session, request, &payload, sizeof(payload), NULL, 0, NULL);
 }
@@ -25,8 +25,8 @@ static int set_fd(struct vu_frontend *session, enum vu_request request, unsigned
 static int check_index(struct vu_frontend *session, unsigned int index)
 {
 	if (index > VU_RING_FD_INDEX_MASK)
-		return frontend_fail(session, -EINVAL, "ring %u; allowed: 0..%u", index,
-			VU_RING_FD_INDEX_MASK);
+		return frontend_fail(
+			session, -EINVAL, "ring %u; allowed: 0..%u", index, VU_RING_FD_INDEX_MASK);
 	return 0;
 }
 
@@ -40,9 +40,8 @@ int vu_frontend_ring_start(struct vu_frontend *session, const struct vu_frontend
 	};
 	int ret = check_index(session, ring->index);
 
-	if (ret == 0 &&
-		(ring->size == 0 || ring->size > VRING_SIZE_MAX ||
-			(ring->size & (ring->size - 1)) != 0))
+	if (ret == 0 && (ring->size == 0 || ring->size > VRING_SIZE_MAX ||
+				(ring->size & (ring->size - 1)) != 0))
 		ret = frontend_fail(session, -EINVAL,
 			"ring %u: size %u; allowed: powers of two in 1..%u", ring->index,
 			ring->size, VRING_SIZE_MAX);
@@ -51,8 +50,8 @@ int vu_frontend_ring_start(struct vu_frontend *session, const struct vu_frontend
 	if (ret == 0)
 		ret = set_state(session, VU_REQUEST_SET_VRING_BASE, ring->index, ring->base);
 	if (ret == 0)
-		ret = frontend_call(session, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL,
-			0, NULL);
+		ret = frontend_call(
+			session, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0, NULL);
 	if (ret == 0)
 		ret = set_fd(session, VU_REQUEST_SET_VRING_CALL, ring->index, ring->call_fd);
 	if (ret == 0)
@@ -67,10 +66,10 @@ int vu_frontend_ring_enable(struct vu_frontend *session, unsigned int index, boo
 
 int vu_frontend_ring_stop(struct vu_frontend *session, unsigned int index, uint16_t *base)
 {
-	const struct vu_ring_state_payload payload = { .index = index };
+	const struct vu_ring_state_payload payload = {.index = index};
 	struct vu_ring_state_payload reply;
-	int ret = frontend_call(session, VU_REQUEST_GET_VRING_BASE, &payload, sizeof(payload), NULL,
-		0, &reply);
+	int ret = frontend_call(
+		session, VU_REQUEST_GET_VRING_BASE, &payload, sizeof(payload), NULL, 0, &reply);
 
 	if (ret < 0)
 		return ret;

@@ -3,19 +3,20 @@
 
 #define N_ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 
-#define RULE(id, request_name, min, max, fd_rule, gate_bit, reply_bytes, ...) \
-	[id] = { .name = #request_name, \
-		.payload_min = (min), \
-		.payload_max = (max), \
-		.fds = (fd_rule), \
-		.gate = (gate_bit), \
-		.reply = (reply_bytes) },
+#define RULE(id, request_name, min, max, fd_rule, gate_bit, reply_bytes, ...)                      \
+	[id] = {.name = #request_name,                                                             \
+		.payload_min = (min),                                                              \
+		.payload_max = (max),                                                              \
+		.fds = (fd_rule),                                                                  \
+		.gate = (gate_bit),                                                                \
+		.reply = (reply_bytes)},
 
-static const struct vu_rule request_rules[] = { VU_REQUESTS(RULE) };
-static const struct vu_rule backend_request_rules[] = { VU_BACKEND_REQUESTS(RULE) };
+static const struct vu_rule request_rules[] = {VU_REQUESTS(RULE)};
+static const struct vu_rule backend_request_rules[] = {VU_BACKEND_REQUESTS(RULE)};
 
 _Static_assert(N_ELEMENTS(request_rules) == VU_N_REQUESTS, "a row for each request");
-_Static_assert(N_ELEMENTS(backend_request_rules) == VU_N_BACKEND_REQUESTS, "a row for each request");
+_Static_assert(
+	N_ELEMENTS(backend_request_rules) == VU_N_BACKEND_REQUESTS, "a row for each request");
 
 static const char *const protocol_feature_names[] = {
 	[VU_PROTOCOL_F_MQ] = "MQ",

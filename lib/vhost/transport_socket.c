@@ -8,7 +8,8 @@
 
 #include <vhost/connection.h>
 
-/* Everything the kernel can deliver with one message, so that MSG_CTRUNC means that descriptors ran out. */
+/* Everything the kernel can deliver with one message, so that MSG_CTRUNC means that descriptors ran
+ * out. */
 #define CONTROL_BYTES (CMSG_SPACE(sizeof(int) * VU_FDS_MAX) + CMSG_SPACE(sizeof(struct ucred)))
 
 static int socket_of(const void *ctx)
@@ -40,7 +41,7 @@ static void collect_fds(struct msghdr *msg, struct vu_fds *fds)
 static ssize_t receive_with_fds(int fd, void *data, size_t size, struct vu_fds *fds)
 {
 	_Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
-	struct iovec iov = { .iov_base = data, .iov_len = size };
+	struct iovec iov = {.iov_base = data, .iov_len = size};
 	struct msghdr msg = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -73,9 +74,9 @@ static ssize_t socket_receive(void *ctx, void *data, size_t size, struct vu_fds 
 static ssize_t socket_send(
 	void *ctx, const void *data, size_t size, const int *fds, unsigned int n_fds)
 {
-	_Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES] = { 0 };
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	_Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES] = {0};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 
 	if (n_fds > VU_FDS_MAX)
@@ -123,6 +124,6 @@ int vu_transport_socket(struct vu_transport *transport, int fd)
 		return -errno;
 	if (type != SOCK_STREAM)
 		return -EPROTOTYPE;
-	*transport = (struct vu_transport){ .ops = &socket_ops, .ctx = (void *)(intptr_t)fd };
+	*transport = (struct vu_transport){.ops = &socket_ops, .ctx = (void *)(intptr_t)fd};
 	return 0;
 }

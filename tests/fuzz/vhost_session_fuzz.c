@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A back-end session under a front end made of fuzz bytes. The bytes are decoded into messages that mostly look right
- * (known requests, plausible sizes, addresses in memory, descriptors of the kind the message wants), writes to guest
- * memory, and turns of a worker that uses the running rings. After every step what must always hold is checked.
+ * A back-end session under a front end made of fuzz bytes. The bytes are decoded into messages that
+ * mostly look right (known requests, plausible sizes, addresses in memory, descriptors of the kind
+ * the message wants), writes to guest memory, and turns of a worker that uses the running rings.
+ * After every step what must always hold is checked.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -24,7 +25,8 @@
 #define MEMORY_BYTES 0x10000u
 #define PAGE         0x1000u
 #define MAX_SESSIONS 32u
-#define FEATURES     (VU_BIT(32) | VU_BIT(15) | VU_BIT(28) | VU_BIT(29) | VU_BIT(35) | VU_BIT(0) | VU_BIT(11))
+#define FEATURES                                                                                   \
+	(VU_BIT(32) | VU_BIT(15) | VU_BIT(28) | VU_BIT(29) | VU_BIT(35) | VU_BIT(0) | VU_BIT(11))
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -140,7 +142,7 @@ static void on_resume(void *ctx)
 	w->quiesced = false;
 }
 
-static const struct vu_backend_ops ops = { .quiesce = on_quiesce, .resume = on_resume };
+static const struct vu_backend_ops ops = {.quiesce = on_quiesce, .resume = on_resume};
 
 static void message_put(
 	struct stream *s, const struct vu_header *header, const void *payload, size_t n_payload)
@@ -153,13 +155,13 @@ static void message_put(
 
 static void session_open(struct world *w)
 {
-	const struct vu_backend_config config = { .name = "fuzz",
+	const struct vu_backend_config config = {.name = "fuzz",
 		.features = FEATURES,
 		.n_queue_pairs = N_RINGS / 2,
 		.deadline_us = UINT32_MAX,
 		.ops = &ops,
-		.ctx = w };
-	const struct vu_transport transport = { .ops = &stream_ops, .ctx = &w->stream };
+		.ctx = w};
+	const struct vu_transport transport = {.ops = &stream_ops, .ctx = &w->stream};
 
 	w->quiesced = false;
 	w->stream.n = 0;
@@ -224,12 +226,12 @@ static struct vu_region_payload region_from(const struct world *w, struct input 
 static uint32_t payload_from(
 	const struct world *w, struct input *in, uint32_t request, uint8_t *payload)
 {
-	static const uint16_t sizes[] = { 1, 2, 4, 8, 256 };
+	static const uint16_t sizes[] = {1, 2, 4, 8, 256};
 	uint8_t choice = take8(in);
-	struct vu_ring_state_payload state = { .index = choice % (N_RINGS + 1) };
-	struct vu_ring_addr_payload addr = { .index = choice % (N_RINGS + 1) };
-	struct vu_mem_table_payload table = { .n_regions = choice % 10 };
-	struct vu_mem_region_payload single = { 0 };
+	struct vu_ring_state_payload state = {.index = choice % (N_RINGS + 1)};
+	struct vu_ring_addr_payload addr = {.index = choice % (N_RINGS + 1)};
+	struct vu_mem_table_payload table = {.n_regions = choice % 10};
+	struct vu_mem_region_payload single = {0};
 	uint64_t value;
 
 	switch (request) {
@@ -279,9 +281,8 @@ static uint32_t payload_from(
 	default:
 		for (unsigned int i = 0; i < 16; i++)
 			payload[i] = take8(in);
-		return vu_request_rule(request) != NULL
-			? vu_request_rule(request)->payload_min
-			: choice;
+		return vu_request_rule(request) != NULL ? vu_request_rule(request)->payload_min
+							: choice;
 	}
 	memcpy(payload, &state, sizeof(state));
 	return sizeof(state);
@@ -298,13 +299,13 @@ static void message_fds(struct world *w, struct input *in, uint32_t request, con
 		n = take8(in) % 12;
 		kind = take8(in);
 	} else if (rule != NULL) {
-		n = rule->fds == VU_FDS_ONE ? 1
-			: rule->fds == VU_FDS_PER_REGION ? payload[0]
-			: rule->fds == VU_FDS_BY_RING    ? payload[1] == 0
-						      : 0;
+		n = rule->fds == VU_FDS_ONE          ? 1
+		    : rule->fds == VU_FDS_PER_REGION ? payload[0]
+		    : rule->fds == VU_FDS_BY_RING    ? payload[1] == 0
+						     : 0;
 		kind = request == VU_REQUEST_SET_MEM_TABLE || request == VU_REQUEST_ADD_MEM_REG ? 1
-			: request == VU_REQUEST_SET_BACKEND_REQ_FD ? 2
-								   : 0;
+		       : request == VU_REQUEST_SET_BACKEND_REQ_FD                               ? 2
+												: 0;
 	}
 	w->stream.n_fds = 0;
 	for (unsigned int i = 0; i < n; i++) {
@@ -316,7 +317,7 @@ static void message_fds(struct world *w, struct input *in, uint32_t request, con
 }
 
 /* The messages of a real session, those that lead somewhere more often than the others. */
-static const uint8_t usual_requests[] = { VU_REQUEST_GET_FEATURES, VU_REQUEST_SET_FEATURES,
+static const uint8_t usual_requests[] = {VU_REQUEST_GET_FEATURES, VU_REQUEST_SET_FEATURES,
 	VU_REQUEST_SET_MEM_TABLE, VU_REQUEST_SET_MEM_TABLE, VU_REQUEST_ADD_MEM_REG,
 	VU_REQUEST_REM_MEM_REG, VU_REQUEST_SET_VRING_NUM, VU_REQUEST_SET_VRING_NUM,
 	VU_REQUEST_SET_VRING_ADDR, VU_REQUEST_SET_VRING_ADDR, VU_REQUEST_SET_VRING_BASE,
@@ -325,7 +326,7 @@ static const uint8_t usual_requests[] = { VU_REQUEST_GET_FEATURES, VU_REQUEST_SE
 	VU_REQUEST_SET_VRING_ENABLE, VU_REQUEST_SET_VRING_ENABLE, VU_REQUEST_SET_STATUS,
 	VU_REQUEST_GET_STATUS, VU_REQUEST_RESET_OWNER, VU_REQUEST_RESET_DEVICE,
 	VU_REQUEST_NET_SET_MTU, VU_REQUEST_SEND_RARP, VU_REQUEST_SET_BACKEND_REQ_FD,
-	VU_REQUEST_GET_QUEUE_NUM };
+	VU_REQUEST_GET_QUEUE_NUM};
 
 static uint32_t request_from(struct input *in)
 {
@@ -339,8 +340,8 @@ static uint32_t request_from(struct input *in)
 static void step_message(struct world *w, struct input *in)
 {
 	struct stream *s = &w->stream;
-	uint8_t payload[512] = { 0 };
-	struct vu_header header = { .request = request_from(in) };
+	uint8_t payload[512] = {0};
+	struct vu_header header = {.request = request_from(in)};
 	uint8_t odd = take8(in);
 
 	header.flags = odd < 250 ? VU_FLAGS_VERSION | VU_FLAGS_NEED_REPLY : take8(in);
@@ -352,11 +353,50 @@ static void step_message(struct world *w, struct input *in)
 	message_put(s, &header, payload, header.size % sizeof(payload));
 }
 
+static int call(struct world *w, uint32_t request, const void *payload, uint32_t size)
+{
+	const struct vu_header header = {request, VU_FLAGS_VERSION | VU_FLAGS_NEED_REPLY, size};
+
+	w->stream.step = SIZE_MAX;
+	message_put(&w->stream, &header, payload, size);
+	return vu_backend_process(w->session);
+}
+
+/* A whole set-up of one ring, which single random messages would hardly ever make. */
+static void step_start_ring(struct world *w, struct input *in)
+{
+	uint32_t index = take8(in) % N_RINGS;
+	uint64_t uva = (uintptr_t)w->memory.address + index * 4 * PAGE;
+	const struct vu_mem_table_payload table = {.n_regions = 1,
+		.regions = {{.size = MEMORY_BYTES, .uva = (uintptr_t)w->memory.address}}};
+	const struct vu_ring_state_payload num = {index, 1u << take8(in) % 6};
+	const struct vu_ring_state_payload base = {index, 0};
+	const struct vu_ring_state_payload enable = {index, 1};
+	const struct vu_ring_addr_payload addr = {.index = index,
+		.desc_uva = uva,
+		.avail_uva = uva + PAGE,
+		.used_uva = uva + 2 * PAGE};
+	const uint64_t kick = index | VU_RING_FD_NONE;
+
+	if (w->stream.refuse_output)
+		return;
+	if (vu_backend_memory(w->session) == NULL) {
+		w->stream.fds[0] = dup(w->memory.fd);
+		w->stream.n_fds = 1;
+		call(w, VU_REQUEST_SET_MEM_TABLE, &table, 8 + sizeof(table.regions[0]));
+	}
+	call(w, VU_REQUEST_SET_VRING_NUM, &num, sizeof(num));
+	call(w, VU_REQUEST_SET_VRING_BASE, &base, sizeof(base));
+	call(w, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr));
+	call(w, VU_REQUEST_SET_VRING_KICK, &kick, sizeof(kick));
+	call(w, VU_REQUEST_SET_VRING_ENABLE, &enable, sizeof(enable));
+}
+
 /* Most sessions begin with a negotiation, for without acks the first refusal is the end. */
 static void negotiate(struct world *w, struct input *in)
 {
-	const struct vu_header protocol = { VU_REQUEST_SET_PROTOCOL_FEATURES, VU_FLAGS_VERSION, 8 };
-	const struct vu_header features = { VU_REQUEST_SET_FEATURES, VU_FLAGS_VERSION, 8 };
+	const struct vu_header protocol = {VU_REQUEST_SET_PROTOCOL_FEATURES, VU_FLAGS_VERSION, 8};
+	const struct vu_header features = {VU_REQUEST_SET_FEATURES, VU_FLAGS_VERSION, 8};
 	const uint64_t protocol_bits = 0x1a03d;
 	const uint64_t feature_bits = FEATURES | VU_BIT(VHOST_USER_F_PROTOCOL_FEATURES);
 
@@ -371,7 +411,7 @@ static void negotiate(struct world *w, struct input *in)
 
 static void step_guest_write(struct world *w, struct input *in)
 {
-	uint32_t offset = (take8(in) << 8 | take8(in)) % (MEMORY_BYTES - 4);
+	uint32_t offset = (uint32_t)take8(in) % 16 * PAGE + take8(in) % 64;
 	uint32_t value = take32(in);
 
 	/* Mostly the low bytes matter: indexes, flags, ids. */
@@ -390,8 +430,8 @@ static void step_worker(struct world *w)
 
 		if (ring->state != VU_RING_RUNNING || !ring->enabled)
 			continue;
-		n = vring_device_peek(&ring->device, &burst,
-			i % 2 == 0 ? VRING_WRITABLE : VRING_READABLE, 16);
+		n = vring_device_peek(
+			&ring->device, &burst, i % 2 == 0 ? VRING_WRITABLE : VRING_READABLE, 16);
 		if (n < 0) {
 			vu_backend_ring_broken(w->session, i);
 			must(ring->state == VU_RING_BROKEN);
@@ -406,8 +446,10 @@ static void step(struct world *w, struct input *in)
 {
 	uint8_t op = take8(in);
 
-	if (op < 170)
+	if (op < 150)
 		step_message(w, in);
+	else if (op < 170)
+		step_start_ring(w, in);
 	else if (op < 210)
 		step_guest_write(w, in);
 	else if (op < 250)
@@ -425,7 +467,7 @@ static void fds_drop(struct stream *s)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = { .data = data, .size = size };
+	struct input in = {.data = data, .size = size};
 	static struct world w;
 	static bool ready;
 

@@ -102,7 +102,7 @@ class Boost:
     they may spin on a lock that a polling thread beside them holds.
     """
 
-    POLLING, ANSWERING, ASKING = 1, 2, 3
+    POLLING, ANSWERING, ASKING = 21, 22, 23
 
     def __init__(self, tids, enabled):
         self.tids = tids  # {role: (pid, polling tid)}
@@ -151,9 +151,13 @@ def share_set(pid, nice):
 
 def probe(context):
     """The CPUs' speed and the way between them, in TSC cycles (see cpu_probe.c)."""
-    done = subprocess.run([context.program('tests/bench/cpu_probe'), str(context.backend_cpu),
-                           str(context.generator_cpu)], capture_output=True, text=True,
-                          timeout=20, check=False)
+    argv = [context.program('tests/bench/cpu_probe'), str(context.backend_cpu),
+            str(context.generator_cpu)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired as err:
+        raise BenchError(f'CPU {context.backend_cpu} or {context.generator_cpu}: no time for '
+                         'cpu_probe within 20 s; is another real-time program there?') from err
     if done.returncode != 0:
         raise BenchError(done.stderr.strip())
     return json.loads(done.stdout)

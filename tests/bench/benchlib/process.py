@@ -83,10 +83,12 @@ class Console(Process):
     No terminal: a kernel worker would carry its data, and wait for the real-time threads to end.
     """
 
-    def __init__(self, argv, cpu, log_path, prompt):
+    def __init__(self, argv, cpu, log_path, prompt, unasked):
         self.prompt = prompt
+        # The prompt comes letter by letter; what other threads say may come in between.
+        self.between = re.compile(unasked + r'|\s')
         super().__init__(['stdbuf', '-oL', *argv], cpu, log_path, stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                         stdout=subprocess.PIPE)
         self.name = os.path.basename(argv[0])
         self.output = self.popen.stdout.fileno()
 
@@ -94,7 +96,7 @@ class Console(Process):
         """Output up to the next prompt; what the program says unasked may follow it."""
         text = ''
         deadline = time.monotonic() + timeout_s
-        while self.prompt not in text:
+        while self.prompt not in self.between.sub('', text):
             ready, _, _ = select.select([self.output], [], [], max(0, deadline - time.monotonic()))
             if not ready:
                 raise BenchError(f'{self.name}: no prompt within {timeout_s} s; the end of its '

@@ -5,7 +5,8 @@ import re
 
 from .process import BenchError, Console, threads
 
-PROMPT = 'testpmd> '
+PROMPT = 'testpmd>'
+UNASKED = r'Port \d+: [\w ]+ event'
 BURST = 32
 # of the feature bits net_vhost logs, those of a net device without offloads
 FEATURES = {15: 'MRG_RXBUF', 22: 'MQ', 28: 'INDIRECT_DESC', 29: 'EVENT_IDX',
@@ -21,7 +22,8 @@ class Testpmd(Console):
             ['dpdk-testpmd', '--lcores', f'0@{cpu},1@{cpu}', '--no-pci', '--in-memory',
              '--no-telemetry', '-m', '128', '--file-prefix', prefix, *eal, '--', '-i',
              '--total-num-mbufs=8192', '--record-core-cycles', '--record-burst-stats',
-             '--no-flush-rx', f'--burst={BURST}', *arguments], cpu, log_path, PROMPT)
+             '--no-flush-rx', f'--burst={BURST}', *arguments], cpu, log_path, PROMPT,
+            UNASKED)
         self.read_prompt(timeout_s=60)  # memory touched for the first time can be slow
         self.command('set fwd io')
 

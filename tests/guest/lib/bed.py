@@ -46,7 +46,9 @@ class Process:
 		with open(log, "ab") as output:
 			self.child = subprocess.Popen(
 				argv, stdout=output, stderr=subprocess.STDOUT,
-				preexec_fn=lambda: os.sched_setaffinity(0, cpus), **popen)
+				# A session of its own is a share of its own where the kernel schedules by session (autogroup): guests
+				# and the daemon then stand up to whatever else the machine does.
+				start_new_session=True, preexec_fn=lambda: os.sched_setaffinity(0, cpus), **popen)
 
 	@property
 	def pid(self):
@@ -84,6 +86,7 @@ class Bed:
 		self.cache = Path(cache)
 		self.processes = []
 		self.figures = []
+		self.witnesses = []
 		cpus = sorted(os.sched_getaffinity(0))
 		# A worker polls, so it gets a CPU of its own; guests and peers share the others.
 		self.worker_cpu = cpus[-1]
@@ -98,7 +101,7 @@ class Bed:
 		self.processes.append(process)
 		return process
 
-	def run(self, *argv, timeout=20, check_status=True):
+	def run(self, *argv, timeout=40, check_status=True):
 		"""A short command; its output."""
 		argv = [str(arg) for arg in argv]
 		try:
@@ -113,6 +116,17 @@ class Bed:
 	def figure(self, text):
 		"""Something for the PASS line."""
 		self.figures.append(text)
+
+	def witness(self, name, statement):
+		"""Should the scenario fail, the file NAME will say what STATEMENT() says just then."""
+		self.witnesses.append((name, statement))
+
+	def hear_witnesses(self):
+		for name, statement in self.witnesses:
+			try:
+				self.path(name).write_text(statement())
+			except Exception as error:  # a dead daemon has nothing to say, and the failure that is reported is another
+				self.path(name).write_text(f"{error}\n")
 
 	def reserve_hugepages(self, pages):
 		"""2 MB pages on top of those there are; the runner takes them back. False if the kernel has not got them."""

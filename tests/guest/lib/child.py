@@ -35,6 +35,8 @@ def main():
 	except Exception as error:
 		traceback.print_exc()
 		verdict = "FAIL", f"the scenario itself broke: {error!r}"
+	if verdict[0] == "FAIL":
+		bed.hear_witnesses()
 	bed.path("verdict").write_text(" ".join(verdict).replace("\n", " | "))
 
 

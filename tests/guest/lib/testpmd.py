@@ -5,7 +5,7 @@ import subprocess
 
 from lib.bed import check, wait_until
 
-START_S = 40
+START_S = 90
 
 
 class Testpmd:
@@ -47,10 +47,10 @@ class Testpmd:
 		def complete():
 			found = pattern.findall(self._text_of_the_living()[seen:])
 			return found if len(found) == self.n_ports else None
-		return [(int(rx), int(tx)) for rx, tx in wait_until(complete, 10, f"{self.name} shows its counters")]
+		return [(int(rx), int(tx)) for rx, tx in wait_until(complete, 30, f"{self.name} shows its counters")]
 
 	def quit(self):
 		self.command("stop")
 		self.command("quit")
-		status = self.process.wait(20)
+		status = self.process.wait(40)
 		check(status == 0, f"{self.name} (testpmd) ended with status {status}")

@@ -9,10 +9,14 @@ import time
 from collections import namedtuple
 
 BYTES_EACH_WAY = 50_000_384  # whole sectors
-DEADLINE_S = 120
+DEADLINE_S = 150
 BLOCK = "-b131072"
 
-Result = namedtuple("Result", "rate_mb_s retransmits mean_frame_bytes drops")
+
+class Result(namedtuple("Result", "rate_mb_s retransmits mean_frame_bytes drops")):
+	def __str__(self):
+		lost = "".join(f", {count} {reason}" for reason, count in self.drops.items())
+		return f"{self.rate_mb_s:.0f} MB/s ({self.mean_frame_bytes:.0f} B/frame, {self.retransmits} retransmits{lost})"
 
 
 def make_disks(bed, name):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """DPDK's virtio_user as guest: every mix of options in both roles, traffic both ways; killed and restarted under traffic.
 
-Guests come in pairs on a bridge of their own. One testpmd plays four pairs, one for each mix of mergeable buffers and
-in-order completion; it forwards what it gets on one side of a pair out of the other, so that a fixed set of frames
-circulates in both directions with the MAC addresses of the two guests.
+Guests come in pairs on a bridge of their own; Ringway listens for one of a pair and connects to the other. One testpmd
+plays four pairs, one for each mix of mergeable buffers and in-order completion; it forwards what it gets on one side of
+a pair out of the other, so that a fixed set of frames circulates in both directions with the two guests' MAC addresses.
 """
 import itertools
 import time
@@ -13,33 +13,41 @@ from lib.ringway import guest_port, start_switch
 from lib.testpmd import Testpmd
 
 MIXES = list(itertools.product((0, 1), (0, 1)))  # mrg_rxbuf, in_order
-SIDES = ("a", "b")
-ROLES = ("listen", "connect")
+ROLES = {"a": "listen", "b": "connect"}  # Ringway's, by the side of a pair
+SIDES = tuple(ROLES)
 FRAMES = 3000  # each port must get that many more: every ring of 1024 wraps at least twice per queue pair it has
-TRAFFIC_S = 30  # a deadline for loaded machines; a quiet one needs milliseconds
+FRAMES_KILLED = 1000  # more than four times as many as there are, so they do circulate
+TRAFFIC_S = 60  # a deadline for loaded machines; a quiet one needs milliseconds
 ALWAYS = {"VERSION_1", "INDIRECT_DESC", "PROTOCOL_FEATURES"}
 
 
-def port_name(role, mix, side):
-	return f"{role}{MIXES.index(mix)}{side}"
+def other(side):
+	return SIDES[1 - SIDES.index(side)]
+
+
+def port_name(mix, side):
+	return f"{ROLES[side]}{MIXES.index(mix)}"
+
+
+def bridge_name(mix):
+	return f"br{MIXES.index(mix)}"
 
 
 def mac(mix, side):
 	return f"52:54:00:00:{MIXES.index(mix) + 1:02x}:{SIDES.index(side) + 1:02x}"
 
 
-def vdev(bed, index, role, mix, side, queues, ring):
+def vdev(bed, index, mix, side, queues, ring):
 	mrg_rxbuf, in_order = mix
-	return (f"net_virtio_user{index},path={bed.path(port_name(role, mix, side))}.sock,mac={mac(mix, side)},"
+	return (f"net_virtio_user{index},path={bed.path(port_name(mix, side))}.sock,mac={mac(mix, side)},"
 		f"queues={queues},queue_size={ring},mrg_rxbuf={mrg_rxbuf},in_order={in_order},"
 		# The other end listens when ringway connects.
-		f"server={1 if role == 'connect' else 0}")
+		f"server={1 if ROLES[side] == 'connect' else 0}")
 
 
 def peers(order):
 	"""testpmd's --eth-peer arguments: frames leaving port N carry the address of the other side."""
-	return [f"--eth-peer={index},{mac(mix, SIDES[1 - SIDES.index(side)])}"
-		for index, (mix, side) in enumerate(order)]
+	return [f"--eth-peer={index},{mac(mix, other(side))}" for index, (mix, side) in enumerate(order)]
 
 
 def expected_features(mix, queues):
@@ -67,7 +75,7 @@ def rings_in_use(port):
 def wait_rings(switch, names, queues):
 	if switch.is_reference:
 		return
-	wait_until(lambda: all(len(rings_in_use(switch.port(name))) == 2 * queues for name in names), 10,
+	wait_until(lambda: all(len(rings_in_use(switch.port(name))) == 2 * queues for name in names), 30,
 		f"{', '.join(names)}: {2 * queues} rings each started and enabled")
 
 
@@ -81,18 +89,32 @@ def check_port(port, mix, queues, ring):
 		label = f"{name}: {used['dir']} ring {used['index']}"
 		check(used["size"] == ring, f"{label} of {used['size']}, expected {ring}")
 		check(not used["broken"], f"{label} is broken: {port['last_error']}")
-		check(used["used_idx"] > 0, f"{label} was never used")
 
 
-def run_point(bed, switch, role, queues, ring):
-	"""Four pairs with the same ring size and number of queues."""
-	label = f"{role}-q{queues}-r{ring}"
+def wait_all_rings_used(switch, names, queues):
+	"""Every queue pair carries frames, in both directions. An index may be 0 because it has just come round, so it is
+	looked at until it is not."""
+	unused = {(name, index) for name in names for index in range(2 * queues)}
+
+	def all_used():
+		for name in {name for name, _ in unused}:
+			unused.difference_update((name, ring["index"]) for ring in switch.port(name)["rings"] if ring["used_idx"] > 0)
+		return not unused
+	try:
+		wait_until(all_used, 30, "all rings are used")
+	except Failure as late:
+		raise Failure(f"{late}, but not {sorted(unused)}") from None
+
+
+def run_point(bed, switch, queues, ring):
+	"""Four pairs with the same ring size and number of queues; frames per second."""
+	label = f"q{queues}-r{ring}"
 	order = [(mix, side) for mix in MIXES for side in SIDES]
-	guest = Testpmd(bed, label, [vdev(bed, i, role, mix, side, queues, ring) for i, (mix, side) in enumerate(order)],
+	guest = Testpmd(bed, label, [vdev(bed, i, mix, side, queues, ring) for i, (mix, side) in enumerate(order)],
 		queues=queues, ring=ring, args=["--forward-mode=mac", "--txonly-multi-flow", *peers(order)])
 	guest.wait_ready()
 	# Frames sent to a guest that is not there yet are dropped, and the set that circulates is never renewed.
-	names = [port_name(role, mix, side) for mix, side in order]
+	names = [port_name(mix, side) for mix, side in order]
 	wait_rings(switch, names, queues)
 	guest.command("start tx_first 7")
 	start_s = time.monotonic()
@@ -104,14 +126,15 @@ def run_point(bed, switch, role, queues, ring):
 	try:
 		wait_until(enough, TRAFFIC_S, f"{label}: every port gets {FRAMES * queues} frames")
 	except Failure as late:
-		counts = [f"mrg_rxbuf={mix[0]} in_order={mix[1]} side {side}: {frames}"
+		counts = [f"mrg_rxbuf={mix[0]} in_order={mix[1]} ringway {ROLES[side]}s: {frames}"
 			for (mix, side), frames in zip(order, received)]
 		raise Failure(f"{late}, but {'; '.join(counts)}") from None
 	rate = sum(received) / (time.monotonic() - start_s)
 	if not switch.is_reference:
 		for mix, side in order:
-			check_port(switch.port(port_name(role, mix, side)), mix, queues, ring)
-		check_learned(switch, role)
+			check_port(switch.port(port_name(mix, side)), mix, queues, ring)
+		wait_all_rings_used(switch, names, queues)
+		check_learned(switch)
 	guest.quit()
 	if not switch.is_reference:
 		for name in names:
@@ -119,65 +142,59 @@ def run_point(bed, switch, role, queues, ring):
 	return rate
 
 
-def check_learned(switch, role):
+def check_learned(switch):
 	for mix in MIXES:
-		bridge = f"{role}{MIXES.index(mix)}"
-		learned = {(entry["mac"], entry["port"]) for entry in switch.ctl("fdb", "show", bridge)["entries"]}
+		learned = {(entry["mac"], entry["port"]) for entry in switch.ctl("fdb", "show", bridge_name(mix))["entries"]}
 		for side in SIDES:
-			check((mac(mix, side), port_name(role, mix, side)) in learned,
-				f"{bridge}: {mac(mix, side)} not learned on {port_name(role, mix, side)}, but {sorted(learned)}")
+			check((mac(mix, side), port_name(mix, side)) in learned,
+				f"{bridge_name(mix)}: {mac(mix, side)} not learned on {port_name(mix, side)}, but {sorted(learned)}")
 
 
-def run_killed(bed, switch, role, hugepages):
-	"""One guest is killed while frames circulate between two testpmds; a new one brings the traffic back."""
+def run_killed(bed, switch, hugepages):
+	"""Each guest of a pair in turn is killed while frames circulate between two testpmds; a new one brings the traffic back."""
 	mix = (1, 1)
+	names = [port_name(mix, side) for side in SIDES]
 
-	def start(name, side):
-		other = SIDES[1 - SIDES.index(side)]
-		guest = Testpmd(bed, f"{name}-{role}", [vdev(bed, 0, role, mix, side, 1, 256)], memory_mb=128, hugepages=hugepages,
-			args=["--forward-mode=mac", "--port-topology=loop", f"--eth-peer=0,{mac(mix, other)}"])
+	def start(side, life):
+		guest = Testpmd(bed, f"{ROLES[side]}-life{life}", [vdev(bed, 0, mix, side, 1, 256)], memory_mb=128,
+			hugepages=hugepages, args=["--forward-mode=mac", "--port-topology=loop", *peers([(mix, side)])])
 		guest.wait_ready()
 		return guest
 
-	def moving(guest):
-		first = guest.counters()[0][0]
-		return wait_until(lambda: guest.counters()[0][0] > first + FRAMES, TRAFFIC_S,
-			f"{role}: frames keep arriving at {guest.name}")
+	def begin(guest):
+		wait_rings(switch, names, 1)
+		guest.command("start tx_first 7")
 
-	names = [port_name(role, mix, side) for side in SIDES]
-	staying = start("staying", "a")
-	victim = start("victim", "b")
-	wait_rings(switch, names, 1)
-	staying.command("start")
-	victim.command("start tx_first 3")
-	moving(staying)
-	victim.process.kill()
-	if not switch.is_reference:
-		switch.wait_state(port_name(role, mix, "b"), "idle", "connecting")
-		check(switch.port(port_name(role, mix, "a"))["state"] == "running", f"{role}: the other guest's port suffered")
-	if role == "connect":
-		bed.path(port_name(role, mix, "b") + ".sock").unlink()  # the dead listener's; virtio_user does not clear it itself
-	victim = start("revived", "b")
-	wait_rings(switch, names, 1)
-	victim.command("start tx_first 3")
-	start_s = time.monotonic()
-	moving(staying)
-	moving(victim)
-	victim.quit()
-	staying.quit()
-	return time.monotonic() - start_s
+	def check_moving():
+		for guest in guests.values():
+			first = guest.counters()[0][0]
+			wait_until(lambda: guest.counters()[0][0] > first + FRAMES_KILLED, TRAFFIC_S, f"frames keep arriving at {guest.name}")
+
+	guests = {side: start(side, 1) for side in SIDES}
+	guests["a"].command("start")
+	begin(guests["b"])
+	check_moving()
+	for side in SIDES:
+		guests[side].process.kill()
+		if not switch.is_reference:
+			switch.wait_state(port_name(mix, side), "idle", "connecting")
+			staying = switch.port(port_name(mix, other(side)))
+			check(staying["state"] == "running", f"{staying['name']}: {staying['state']} since the other guest was killed")
+		if ROLES[side] == "connect":
+			bed.path(f"{port_name(mix, side)}.sock").unlink()  # the dead listener's; virtio_user does not clear it itself
+		guests[side] = start(side, 2)
+		begin(guests[side])
+		check_moving()
+	for guest in guests.values():
+		guest.quit()
 
 
 def run(bed):
-	ports = [guest_port(bed, port_name(role, mix, side), role=role, queues=4)
-		for role in ROLES for mix in MIXES for side in SIDES]
-	bridges = {f"{role}{MIXES.index(mix)}": [port_name(role, mix, side) for side in SIDES]
-		for role in ROLES for mix in MIXES}
-	switch = start_switch(bed, ports, bridges)
-	rates = [run_point(bed, switch, role, queues, ring) for role in ROLES for queues in (1, 4) for ring in (256, 1024)]
-	bed.figure(f"{len(rates) * len(MIXES)} mixes, {min(rates) / 1e6:.2f} to {max(rates) / 1e6:.2f} Mpps")
-	hugepages = bed.reserve_hugepages(192)
-	for role in ROLES:
-		run_killed(bed, switch, role, hugepages)
+	ports = [guest_port(bed, port_name(mix, side), role=ROLES[side], queues=4) for mix in MIXES for side in SIDES]
+	switch = start_switch(bed, ports, {bridge_name(mix): [port_name(mix, side) for side in SIDES] for mix in MIXES})
+	rates = [run_point(bed, switch, queues, ring) for queues in (1, 4) for ring in (256, 1024)]
+	bed.figure(f"{len(rates) * len(MIXES)} mixes in both roles, {min(rates) / 1e6:.2f} to {max(rates) / 1e6:.2f} Mpps")
+	hugepages = bed.reserve_hugepages(128)
+	run_killed(bed, switch, hugepages)
 	bed.figure(f"killed guests came back in both roles ({'with' if hugepages else 'no'} hugepages)")
 	switch.stop()

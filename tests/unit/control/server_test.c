@@ -388,7 +388,6 @@ static void server_out_of_descriptors_recovers(void **state)
 	struct fixture *f = *state;
 	struct rlimit old, few;
 	int fd, spare = dup(0);
-	unsigned int n_turns = 0;
 	uint64_t end_us;
 
 	getrlimit(RLIMIT_NOFILE, &old);
@@ -400,7 +399,6 @@ static void server_out_of_descriptors_recovers(void **state)
 	end_us = clock_now_us() + 100000;
 	while (clock_now_us() < end_us) {
 		event_base_loop(f->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-		n_turns++;
 		usleep(1000);
 	}
 	assert_int_equal(control_server_n_connections(f->server), 0);

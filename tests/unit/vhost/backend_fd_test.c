@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* File descriptors in messages: how many, of which kind, where in the stream, and what is left of them. */
+/* File descriptors in messages: how many, of which kind, where in the stream, and what is left of
+ * them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -20,7 +21,7 @@
 
 static void wrong_number_of_fds_is_refused_and_all_are_closed(void **state)
 {
-	static const unsigned int counts[] = { 0, 1, 2, 8, 9, 252, 253 };
+	static const unsigned int counts[] = {0, 1, 2, 8, 9, 252, 253};
 	int fds[253];
 	struct sample sample;
 	struct fixture f;
@@ -43,7 +44,8 @@ static void wrong_number_of_fds_is_refused_and_all_are_closed(void **state)
 			if (n != sample.n_fds && (rule->fds != VU_FDS_TOLERATED || n > 1)) {
 				outcome = client_call(
 					&f, request, sample.payload, sample.size, fds, n);
-				assert_true(outcome == OUTCOME_REFUSED || outcome == OUTCOME_CLOSED);
+				assert_true(
+					outcome == OUTCOME_REFUSED || outcome == OUTCOME_CLOSED);
 			}
 			close(event_fd);
 			sample_close(&sample);
@@ -60,16 +62,16 @@ static void fd_on_region_removal_is_tolerated_and_closed(void **state)
 	fixture_open(&f, NULL);
 	client_negotiate(&f);
 	client_set_memory(&f);
-	payload = (struct vu_mem_region_payload){ .region = guest_region(&f) };
-	assert_int_equal(client_call(&f, VU_REQUEST_REM_MEM_REG, &payload, sizeof(payload),
-				 &f.memory.fd, 1),
+	payload = (struct vu_mem_region_payload){.region = guest_region(&f)};
+	assert_int_equal(
+		client_call(&f, VU_REQUEST_REM_MEM_REG, &payload, sizeof(payload), &f.memory.fd, 1),
 		OUTCOME_OK);
 	fixture_close(&f);
 }
 
 static void fds_behind_the_first_byte_are_not_taken(void **state)
 {
-	const struct vu_header header = { VU_REQUEST_SET_VRING_CALL, VU_FLAGS_VERSION, 8 };
+	const struct vu_header header = {VU_REQUEST_SET_VRING_CALL, VU_FLAGS_VERSION, 8};
 	const uint64_t ring = 0;
 	struct fixture f;
 	int fd;
@@ -98,7 +100,7 @@ static void fds_behind_the_first_byte_are_not_taken(void **state)
 
 static void fds_of_the_next_message_stay_with_it(void **state)
 {
-	const struct vu_ring_state_payload num = { .index = 0, .num = 8 };
+	const struct vu_ring_state_payload num = {.index = 0, .num = 8};
 	const uint64_t ring = 0;
 	struct fixture f;
 	int fd;
@@ -146,13 +148,16 @@ static void limit_of_open_files_ends_the_session_without_a_leak(void **state)
 
 static void credentials_beside_fds_do_not_confuse(void **state)
 {
-	const struct vu_header header = { VU_REQUEST_SET_VRING_ERR, VU_FLAGS_VERSION, 8 };
-	const struct ucred self = { .pid = getpid(), .uid = getuid(), .gid = getgid() };
-	_Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(self)) + 2 * CMSG_SPACE(4)] = { 0 };
-	uint8_t bytes[sizeof(header) + 8] = { 0 };
-	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-		.msg_controllen = CMSG_SPACE(sizeof(self)) + CMSG_SPACE(sizeof(int)) };
+	const struct vu_header header = {VU_REQUEST_SET_VRING_ERR, VU_FLAGS_VERSION, 8};
+	const struct ucred self = {.pid = getpid(), .uid = getuid(), .gid = getgid()};
+	_Alignas(struct cmsghdr)
+		uint8_t control[CMSG_SPACE(sizeof(self)) + 2 * CMSG_SPACE(4)] = {0};
+	uint8_t bytes[sizeof(header) + 8] = {0};
+	struct iovec iov = {.iov_base = bytes, .iov_len = sizeof(bytes)};
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = CMSG_SPACE(sizeof(self)) + CMSG_SPACE(sizeof(int))};
 	int on = 1;
 	struct cmsghdr *c;
 	struct fixture f;
@@ -161,9 +166,8 @@ static void credentials_beside_fds_do_not_confuse(void **state)
 	fixture_open(&f, NULL);
 	fd = eventfd(0, EFD_CLOEXEC);
 	/* So that the kernel delivers both control messages. */
-	assert_int_equal(setsockopt(vu_backend_fd(f.session), SOL_SOCKET, SO_PASSCRED, &on,
-				 sizeof(on)),
-		0);
+	assert_int_equal(
+		setsockopt(vu_backend_fd(f.session), SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), 0);
 	memcpy(bytes, &header, sizeof(header));
 	c = CMSG_FIRSTHDR(&msg);
 	c->cmsg_level = SOL_SOCKET;
@@ -271,8 +275,8 @@ static int open_zero(void)
 
 static int open_timer(void)
 {
-	const struct itimerspec always = { .it_value = { .tv_nsec = 1 },
-		.it_interval = { .tv_nsec = 1 } };
+	const struct itimerspec always = {
+		.it_value = {.tv_nsec = 1}, .it_interval = {.tv_nsec = 1}};
 	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 
 	assert_int_equal(timerfd_settime(fd, 0, &always, NULL), 0);
@@ -330,11 +334,11 @@ typedef int (*opener)(void);
 
 static void only_eventfds_are_taken_as_kick_call_and_err(void **state)
 {
-	static const opener kinds[] = { open_pipe, open_socket, open_datagram_socket, open_file,
+	static const opener kinds[] = {open_pipe, open_socket, open_datagram_socket, open_file,
 		open_directory, open_path, open_null, open_zero, open_timer, open_signal,
-		open_epoll, open_memfd };
-	static const uint32_t requests[] = { VU_REQUEST_SET_VRING_KICK, VU_REQUEST_SET_VRING_CALL,
-		VU_REQUEST_SET_VRING_ERR };
+		open_epoll, open_memfd};
+	static const uint32_t requests[] = {
+		VU_REQUEST_SET_VRING_KICK, VU_REQUEST_SET_VRING_CALL, VU_REQUEST_SET_VRING_ERR};
 	struct fixture f;
 
 	for (size_t r = 0; r < N_ELEMENTS(requests); r++) {
@@ -348,8 +352,8 @@ static void only_eventfds_are_taken_as_kick_call_and_err(void **state)
 				print_message("not tried: kind %zu cannot be opened: %s\n", i,
 					strerror(errno));
 			} else {
-				assert_int_equal(client_call_fd(&f, requests[r], 1, fd),
-					OUTCOME_REFUSED);
+				assert_int_equal(
+					client_call_fd(&f, requests[r], 1, fd), OUTCOME_REFUSED);
 				close(fd);
 			}
 			assert_int_equal(vu_backend_ring(f.session, 1)->state, VU_RING_STOPPED);
@@ -366,8 +370,7 @@ static void session_socket_and_listener_are_not_taken_as_kick(void **state)
 	fixture_open(&f, NULL);
 	client_negotiate(&f);
 	assert_int_equal(client_call_fd(&f, VU_REQUEST_SET_VRING_KICK, 0, f.fd), OUTCOME_REFUSED);
-	assert_int_equal(
-		client_call_fd(&f, VU_REQUEST_SET_VRING_KICK, 0, vu_backend_fd(f.session)),
+	assert_int_equal(client_call_fd(&f, VU_REQUEST_SET_VRING_KICK, 0, vu_backend_fd(f.session)),
 		OUTCOME_REFUSED);
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(
@@ -411,7 +414,8 @@ static void full_blocking_eventfd_does_not_block_the_session(void **state)
 	client_start(&f);
 	fd = eventfd(0, EFD_CLOEXEC);
 	assert_int_equal(eventfd_write(fd, UINT64_MAX - 1), 0);
-	/* Replacing the call descriptor of a running ring signals it once. A hang fails the test by its time limit. */
+	/* Replacing the call descriptor of a running ring signals it once. A hang fails the test by
+	 * its time limit. */
 	assert_int_equal(client_call_fd(&f, VU_REQUEST_SET_VRING_CALL, 0, fd), OUTCOME_OK);
 	close(fd);
 	fixture_close(&f);
@@ -419,9 +423,9 @@ static void full_blocking_eventfd_does_not_block_the_session(void **state)
 
 static void only_shared_writable_memory_is_taken_as_region(void **state)
 {
-	static const opener kinds[] = { open_pipe, open_socket, open_event, open_directory, open_path,
-		open_null, open_zero, open_timer, open_epoll, open_memfd_write_sealed,
-		open_memfd_read_only };
+	static const opener kinds[] = {open_pipe, open_socket, open_event, open_directory,
+		open_path, open_null, open_zero, open_timer, open_epoll, open_memfd_write_sealed,
+		open_memfd_read_only};
 	struct vu_region_payload region;
 	struct fixture f;
 
@@ -447,8 +451,8 @@ static void only_shared_writable_memory_is_taken_as_region(void **state)
 
 static void channel_must_be_a_unix_stream_socket(void **state)
 {
-	static const opener kinds[] = { open_pipe, open_event, open_datagram_socket,
-		open_inet_socket, open_file, open_null, open_memfd };
+	static const opener kinds[] = {open_pipe, open_event, open_datagram_socket,
+		open_inet_socket, open_file, open_null, open_memfd};
 	struct resources before;
 	struct fixture f;
 	int fd;
@@ -462,8 +466,7 @@ static void channel_must_be_a_unix_stream_socket(void **state)
 				"not tried: kind %zu cannot be opened: %s\n", i, strerror(errno));
 			continue;
 		}
-		assert_int_equal(
-			client_call(&f, VU_REQUEST_SET_BACKEND_REQ_FD, NULL, 0, &fd, 1),
+		assert_int_equal(client_call(&f, VU_REQUEST_SET_BACKEND_REQ_FD, NULL, 0, &fd, 1),
 			OUTCOME_REFUSED);
 		close(fd);
 	}
@@ -483,8 +486,8 @@ static void channel_must_be_a_unix_stream_socket(void **state)
 
 static void one_eventfd_for_everything_works(void **state)
 {
-	static const uint32_t requests[] = { VU_REQUEST_SET_VRING_CALL, VU_REQUEST_SET_VRING_ERR,
-		VU_REQUEST_SET_VRING_KICK };
+	static const uint32_t requests[] = {
+		VU_REQUEST_SET_VRING_CALL, VU_REQUEST_SET_VRING_ERR, VU_REQUEST_SET_VRING_KICK};
 	struct fixture f;
 	int fd;
 

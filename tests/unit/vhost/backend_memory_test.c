@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Guest memory through messages: what is taken, what is refused, and what becomes of rings when it changes. */
+/* Guest memory through messages: what is taken, what is refused, and what becomes of rings when it
+ * changes. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -21,17 +22,17 @@ static struct sigaction guard;
 static void bad_region_is_refused_and_the_old_table_stays(void **state)
 {
 	static const struct vu_region_payload bad[] = {
-		{ .gpa = 0, .size = 0, .uva = 0 },
-		{ .gpa = UINT64_MAX - PAGE + 2, .size = PAGE, .uva = PAGE },
-		{ .gpa = UINT64_MAX, .size = PAGE, .uva = PAGE },
-		{ .gpa = 0, .size = PAGE, .uva = UINT64_MAX - PAGE + 2 },
-		{ .gpa = PAGE, .size = UINT64_MAX, .uva = PAGE },
-		{ .gpa = 0, .size = PAGE, .uva = 0, .mmap_offset = UINT64_MAX - PAGE + 1 },
-		{ .gpa = 0, .size = PAGE, .uva = 0, .mmap_offset = GUEST_BYTES },
-		{ .gpa = 0, .size = PAGE + 1, .uva = 0, .mmap_offset = GUEST_BYTES - PAGE },
-		{ .gpa = 0, .size = GUEST_BYTES + 1, .uva = 0 },
-		{ .gpa = 0, .size = UINT64_C(64) << 40, .uva = 0 },
-		{ .gpa = 0, .size = PAGE, .uva = 0, .mmap_offset = UINT64_C(1) << 63 },
+		{.gpa = 0, .size = 0, .uva = 0},
+		{.gpa = UINT64_MAX - PAGE + 2, .size = PAGE, .uva = PAGE},
+		{.gpa = UINT64_MAX, .size = PAGE, .uva = PAGE},
+		{.gpa = 0, .size = PAGE, .uva = UINT64_MAX - PAGE + 2},
+		{.gpa = PAGE, .size = UINT64_MAX, .uva = PAGE},
+		{.gpa = 0, .size = PAGE, .uva = 0, .mmap_offset = UINT64_MAX - PAGE + 1},
+		{.gpa = 0, .size = PAGE, .uva = 0, .mmap_offset = GUEST_BYTES},
+		{.gpa = 0, .size = PAGE + 1, .uva = 0, .mmap_offset = GUEST_BYTES - PAGE},
+		{.gpa = 0, .size = GUEST_BYTES + 1, .uva = 0},
+		{.gpa = 0, .size = UINT64_C(64) << 40, .uva = 0},
+		{.gpa = 0, .size = PAGE, .uva = 0, .mmap_offset = UINT64_C(1) << 63},
 	};
 	const struct gmem *table;
 	struct resources before;
@@ -55,8 +56,8 @@ static void bad_region_is_refused_and_the_old_table_stays(void **state)
 static void regions_at_the_ends_of_the_address_space_are_taken(void **state)
 {
 	const struct vu_region_payload regions[] = {
-		{ .gpa = 0, .size = PAGE, .uva = 0 },
-		{ .gpa = UINT64_MAX - 2 * PAGE + 1, .size = PAGE, .uva = UINT64_MAX - 2 * PAGE + 1 },
+		{.gpa = 0, .size = PAGE, .uva = 0},
+		{.gpa = UINT64_MAX - 2 * PAGE + 1, .size = PAGE, .uva = UINT64_MAX - 2 * PAGE + 1},
 	};
 	struct fixture f;
 	int fds[2];
@@ -78,27 +79,25 @@ static void overlap_is_refused_and_neighbours_are_taken(void **state)
 		struct vu_region_payload region;
 		enum outcome outcome;
 	} cases[] = {
-		{ { .gpa = 0x100000, .size = 0x10000, .uva = 0x500000 }, OUTCOME_REFUSED },
-		{ { .gpa = 0x100000, .size = 0x10000, .uva = far }, OUTCOME_REFUSED },
-		{ { .gpa = far, .size = 0x10000, .uva = 0x500000 }, OUTCOME_REFUSED },
-		{ { .gpa = 0x104000, .size = 0x1000, .uva = far }, OUTCOME_REFUSED },
-		{ { .gpa = 0x0ff000, .size = 0x12000, .uva = far }, OUTCOME_REFUSED },
-		{ { .gpa = 0x10f000, .size = 0x2000, .uva = far }, OUTCOME_REFUSED },
-		{ { .gpa = far, .size = 0x2000, .uva = 0x4ff000 }, OUTCOME_REFUSED },
-		{ { .gpa = 0x110000, .size = 0x1000, .uva = 0x510000 }, OUTCOME_OK },
-		{ { .gpa = 0x0ff000, .size = 0x1000, .uva = 0x4ff000 }, OUTCOME_OK },
+		{{.gpa = 0x100000, .size = 0x10000, .uva = 0x500000}, OUTCOME_REFUSED},
+		{{.gpa = 0x100000, .size = 0x10000, .uva = far}, OUTCOME_REFUSED},
+		{{.gpa = far, .size = 0x10000, .uva = 0x500000}, OUTCOME_REFUSED},
+		{{.gpa = 0x104000, .size = 0x1000, .uva = far}, OUTCOME_REFUSED},
+		{{.gpa = 0x0ff000, .size = 0x12000, .uva = far}, OUTCOME_REFUSED},
+		{{.gpa = 0x10f000, .size = 0x2000, .uva = far}, OUTCOME_REFUSED},
+		{{.gpa = far, .size = 0x2000, .uva = 0x4ff000}, OUTCOME_REFUSED},
+		{{.gpa = 0x110000, .size = 0x1000, .uva = 0x510000}, OUTCOME_OK},
+		{{.gpa = 0x0ff000, .size = 0x1000, .uva = 0x4ff000}, OUTCOME_OK},
 	};
-	const struct vu_region_payload first = {
-		.gpa = 0x100000, .size = 0x10000, .uva = 0x500000
-	};
+	const struct vu_region_payload first = {.gpa = 0x100000, .size = 0x10000, .uva = 0x500000};
 	struct fixture f;
 
 	fixture_open(&f, NULL);
 	client_negotiate(&f);
 	assert_int_equal(client_add_region(&f, &first, f.memory.fd), OUTCOME_OK);
 	for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
-		const struct vu_region_payload both[] = { first, cases[i].region };
-		const int fds[] = { f.memory.fd, f.memory.fd };
+		const struct vu_region_payload both[] = {first, cases[i].region};
+		const int fds[] = {f.memory.fd, f.memory.fd};
 
 		assert_int_equal(
 			client_add_region(&f, &cases[i].region, f.memory.fd), cases[i].outcome);
@@ -122,14 +121,13 @@ static void region_count_has_its_limits(void **state)
 	client_negotiate(&f);
 	for (unsigned int i = 0; i < 8; i++) {
 		regions[i] = (struct vu_region_payload){
-			.gpa = i * PAGE, .size = PAGE, .uva = i * PAGE, .mmap_offset = i * PAGE
-		};
+			.gpa = i * PAGE, .size = PAGE, .uva = i * PAGE, .mmap_offset = i * PAGE};
 		fds[i] = f.memory.fd;
 	}
 	assert_int_equal(client_set_table(&f, regions, fds, 8), OUTCOME_OK);
 	assert_int_equal(vu_backend_memory(f.session)->n_regions, 8);
 	for (uint64_t i = 8; i < GMEM_MAX_REGIONS + 2; i++) {
-		region = (struct vu_region_payload){ .gpa = i * PAGE, .size = PAGE, .uva = i * PAGE };
+		region = (struct vu_region_payload){.gpa = i * PAGE, .size = PAGE, .uva = i * PAGE};
 		assert_int_equal(client_add_region(&f, &region, f.memory.fd),
 			i < GMEM_MAX_REGIONS ? OUTCOME_OK : OUTCOME_REFUSED);
 	}
@@ -170,7 +168,7 @@ static void only_the_exact_region_is_removed(void **state)
 
 static void adding_and_removing_for_ever_leaves_resources_flat(void **state)
 {
-	struct vu_region_payload region = { .gpa = 0, .size = PAGE, .uva = 0 };
+	struct vu_region_payload region = {.gpa = 0, .size = PAGE, .uva = 0};
 	struct resources before;
 	struct fixture f;
 
@@ -237,8 +235,8 @@ static void table_replaced_under_a_running_ring_keeps_its_position(void **state)
 		assert_int_equal(f.n_quiesce, n_quiesce + 1);
 		assert_int_equal(f.n_resume, f.n_quiesce);
 		assert_int_equal(vu_backend_ring(f.session, 1)->state, VU_RING_RUNNING);
-		assert_ptr_equal(vu_backend_ring(f.session, 1)->device.mem,
-			vu_backend_memory(f.session));
+		assert_ptr_equal(
+			vu_backend_ring(f.session, 1)->device.mem, vu_backend_memory(f.session));
 		assert_int_equal(used->idx, idx);
 	}
 	assert_int_equal(client_get_base(&f, 1), idx);
@@ -319,9 +317,9 @@ static void ring_parts_outside_memory_or_misaligned_are_refused(void **state)
 	assert_int_equal(
 		client_call_state(&f, VU_REQUEST_SET_VRING_NUM, 0, FIXTURE_RING_SIZE), OUTCOME_OK);
 	for (unsigned int part = 0; part < 3; part++) {
-		static const unsigned int align[] = { 16, 2, 4 };
-		static const unsigned int bytes[] = { 16 * FIXTURE_RING_SIZE,
-			6 + 2 * FIXTURE_RING_SIZE, 6 + 8 * FIXTURE_RING_SIZE };
+		static const unsigned int align[] = {16, 2, 4};
+		static const unsigned int bytes[] = {16 * FIXTURE_RING_SIZE,
+			6 + 2 * FIXTURE_RING_SIZE, 6 + 8 * FIXTURE_RING_SIZE};
 		uint64_t end = (uintptr_t)f.memory.address + GUEST_BYTES;
 		uint64_t last = (end - bytes[part]) / align[part] * align[part];
 		uint64_t *field;
@@ -330,8 +328,8 @@ static void ring_parts_outside_memory_or_misaligned_are_refused(void **state)
 		field = part == 0 ? &addr.desc_uva : part == 1 ? &addr.avail_uva : &addr.used_uva;
 		for (unsigned int off = 1; off < align[part]; off *= 2) {
 			*field += off;
-			assert_int_equal(
-				client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0),
+			assert_int_equal(client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr,
+						 sizeof(addr), NULL, 0),
 				OUTCOME_REFUSED);
 			*field -= off;
 		}
@@ -419,10 +417,11 @@ static void memory_taken_away_ends_the_session(void **state)
 static void mapping_that_fails_is_refused_and_leaves_nothing(void **state)
 {
 #if defined(__SANITIZE_ADDRESS__)
-	print_message("skipped: the address sanitizer needs the address space that is limited here\n");
+	print_message(
+		"skipped: the address sanitizer needs the address space that is limited here\n");
 	skip();
 #else
-	const struct vu_region_payload region = { .gpa = 0, .size = UINT64_C(1) << 34, .uva = PAGE };
+	const struct vu_region_payload region = {.gpa = 0, .size = UINT64_C(1) << 34, .uva = PAGE};
 	struct rlimit old;
 	struct rlimit low;
 	struct fixture f;

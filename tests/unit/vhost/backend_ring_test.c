@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Rings through messages: set-up in any order, start, stop, enable, notification descriptors, broken rings. */
+/* Rings through messages: set-up in any order, start, stop, enable, notification descriptors,
+ * broken rings. */
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -8,10 +9,10 @@
 
 #define N_ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 
-static const uint32_t state_requests[] = { VU_REQUEST_SET_VRING_NUM, VU_REQUEST_SET_VRING_BASE,
-	VU_REQUEST_SET_VRING_ENABLE };
-static const uint32_t fd_requests[] = { VU_REQUEST_SET_VRING_KICK, VU_REQUEST_SET_VRING_CALL,
-	VU_REQUEST_SET_VRING_ERR };
+static const uint32_t state_requests[] = {
+	VU_REQUEST_SET_VRING_NUM, VU_REQUEST_SET_VRING_BASE, VU_REQUEST_SET_VRING_ENABLE};
+static const uint32_t fd_requests[] = {
+	VU_REQUEST_SET_VRING_KICK, VU_REQUEST_SET_VRING_CALL, VU_REQUEST_SET_VRING_ERR};
 
 static int use_all(struct vu_ring *ring, enum vring_direction direction)
 {
@@ -27,8 +28,8 @@ static int use_all(struct vu_ring *ring, enum vring_direction direction)
 
 static void ring_index_is_never_cut(void **state)
 {
-	static const uint32_t bad[] = { FIXTURE_RINGS, FIXTURE_RINGS + 1, 0x80, 0xff, 0x101, 0x200,
-		0x10000, 0x10001, 0x80000000, UINT32_MAX };
+	static const uint32_t bad[] = {FIXTURE_RINGS, FIXTURE_RINGS + 1, 0x80, 0xff, 0x101, 0x200,
+		0x10000, 0x10001, 0x80000000, UINT32_MAX};
 	struct fixture f;
 
 	fixture_open(&f, NULL);
@@ -38,19 +39,18 @@ static void ring_index_is_never_cut(void **state)
 		uint64_t with_high_bits = (uint64_t)bad[i] << 32;
 
 		for (size_t r = 0; r < N_ELEMENTS(state_requests); r++)
-			assert_int_equal(
-				client_call_state(&f, state_requests[r], bad[i], 1), OUTCOME_REFUSED);
+			assert_int_equal(client_call_state(&f, state_requests[r], bad[i], 1),
+				OUTCOME_REFUSED);
 		addr.index = bad[i];
 		assert_int_equal(
 			client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0),
 			OUTCOME_REFUSED);
 		for (size_t r = 0; r < N_ELEMENTS(fd_requests); r++) {
-			assert_int_equal(client_call_fd(&f, fd_requests[r],
-						 bad[i] | VU_RING_FD_NONE, -1),
-				bad[i] == 0x101 ? OUTCOME_OK : OUTCOME_REFUSED);
 			assert_int_equal(
-				client_call_fd(&f, fd_requests[r],
-					with_high_bits | VU_RING_FD_NONE, -1),
+				client_call_fd(&f, fd_requests[r], bad[i] | VU_RING_FD_NONE, -1),
+				bad[i] == 0x101 ? OUTCOME_OK : OUTCOME_REFUSED);
+			assert_int_equal(client_call_fd(&f, fd_requests[r],
+						 with_high_bits | VU_RING_FD_NONE, -1),
 				OUTCOME_REFUSED);
 		}
 	}
@@ -66,7 +66,7 @@ static void ring_index_is_never_cut(void **state)
 
 static void base_of_a_ring_that_cannot_exist_ends_the_session(void **state)
 {
-	static const uint32_t bad[] = { FIXTURE_RINGS, 0x100, 0x10000, UINT32_MAX };
+	static const uint32_t bad[] = {FIXTURE_RINGS, 0x100, 0x10000, UINT32_MAX};
 	struct fixture f;
 
 	for (size_t i = 0; i < N_ELEMENTS(bad); i++) {
@@ -81,8 +81,8 @@ static void base_of_a_ring_that_cannot_exist_ends_the_session(void **state)
 
 static void size_must_be_a_power_of_two_up_to_32768(void **state)
 {
-	static const uint32_t bad[] = { 0, 3, 5, 255, 32767, 32769, 65535, 65536, 1u << 31,
-		UINT32_MAX };
+	static const uint32_t bad[] = {
+		0, 3, 5, 255, 32767, 32769, 65535, 65536, 1u << 31, UINT32_MAX};
 	struct fixture f;
 
 	fixture_open(&f, NULL);
@@ -105,10 +105,10 @@ static void base_beyond_16_bits_is_refused(void **state)
 
 	fixture_open(&f, NULL);
 	client_negotiate(&f);
-	assert_int_equal(client_call_state(&f, VU_REQUEST_SET_VRING_BASE, 0, 65536 + 5),
-		OUTCOME_REFUSED);
-	assert_int_equal(client_call_state(&f, VU_REQUEST_SET_VRING_BASE, 0, UINT32_MAX),
-		OUTCOME_REFUSED);
+	assert_int_equal(
+		client_call_state(&f, VU_REQUEST_SET_VRING_BASE, 0, 65536 + 5), OUTCOME_REFUSED);
+	assert_int_equal(
+		client_call_state(&f, VU_REQUEST_SET_VRING_BASE, 0, UINT32_MAX), OUTCOME_REFUSED);
 	assert_int_equal(client_get_base(&f, 0), 0);
 	assert_int_equal(client_call_state(&f, VU_REQUEST_SET_VRING_BASE, 0, 65535), OUTCOME_OK);
 	assert_int_equal(client_get_base(&f, 0), 65535);
@@ -212,7 +212,7 @@ static unsigned int each_order_without(unsigned int missing)
 {
 	unsigned int n = 0;
 	unsigned int n_orders = 0;
-	unsigned int counters[N_STEPS] = { 0 };
+	unsigned int counters[N_STEPS] = {0};
 	enum step steps[N_STEPS];
 	unsigned int i = 1;
 	struct fixture f;
@@ -228,7 +228,8 @@ static unsigned int each_order_without(unsigned int missing)
 	for (;;) {
 		for (unsigned int s = 0; s < n; s++) {
 			if (s + 1 < n && missing == N_STEPS)
-				assert_false(vu_backend_ring(f.session, 1)->state == VU_RING_RUNNING &&
+				assert_false(
+					vu_backend_ring(f.session, 1)->state == VU_RING_RUNNING &&
 					vu_backend_ring(f.session, 1)->enabled &&
 					vu_backend_ring(f.session, 1)->call_fd >= 0);
 			step_send(&f, steps[s], call_fd);
@@ -275,8 +276,7 @@ static void ring_without_negotiated_features_does_not_run(void **state)
 	}
 	assert_int_equal(vu_backend_ring(f.session, 1)->state, VU_RING_STARTED);
 	/* Without bit 30 every ring is enabled at once. */
-	assert_int_equal(
-		client_call_u64(&f, VU_REQUEST_SET_FEATURES, VU_BIT(32)), OUTCOME_OK);
+	assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_FEATURES, VU_BIT(32)), OUTCOME_OK);
 	assert_int_equal(vu_backend_ring(f.session, 1)->state, VU_RING_RUNNING);
 	assert_true(vu_backend_ring(f.session, 1)->enabled);
 	assert_true(vu_backend_ring(f.session, 0)->enabled);
@@ -289,8 +289,8 @@ static void header_length_follows_the_features(void **state)
 	static const struct {
 		uint64_t features;
 		uint16_t header_len;
-	} cases[] = { { 0, 10 }, { VU_BIT(15), 12 }, { VU_BIT(32), 12 }, { VU_BIT(32) | VU_BIT(15), 12 },
-		{ VU_BIT(28), 10 } };
+	} cases[] = {{0, 10}, {VU_BIT(15), 12}, {VU_BIT(32), 12}, {VU_BIT(32) | VU_BIT(15), 12},
+		{VU_BIT(28), 10}};
 	struct fixture f;
 
 	for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
@@ -298,9 +298,9 @@ static void header_length_follows_the_features(void **state)
 
 		fixture_open(&f, NULL);
 		client_negotiate(&f);
-		assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_FEATURES,
-					 cases[i].features |
-						 VU_BIT(VHOST_USER_F_PROTOCOL_FEATURES)),
+		assert_int_equal(
+			client_call_u64(&f, VU_REQUEST_SET_FEATURES,
+				cases[i].features | VU_BIT(VHOST_USER_F_PROTOCOL_FEATURES)),
 			OUTCOME_OK);
 		client_set_memory(&f);
 		client_start_ring(&f, 0);
@@ -395,8 +395,8 @@ static void ring_can_come_back_with_other_size_and_addresses(void **state)
 	addr = guest_ring_addr(&f, 7);
 	addr.index = 1;
 	assert_int_equal(client_call_state(&f, VU_REQUEST_SET_VRING_NUM, 1, 16), OUTCOME_OK);
-	assert_int_equal(
-		client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0), OUTCOME_OK);
+	assert_int_equal(client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0),
+		OUTCOME_OK);
 	assert_int_equal(client_call_state(&f, VU_REQUEST_SET_VRING_BASE, 1, 0), OUTCOME_OK);
 	assert_int_equal(
 		client_call_fd(&f, VU_REQUEST_SET_VRING_KICK, 1 | VU_RING_FD_NONE, -1), OUTCOME_OK);
@@ -409,7 +409,7 @@ static void ring_can_come_back_with_other_size_and_addresses(void **state)
 
 static void sparse_rings_run_alone(void **state)
 {
-	const struct vu_backend_config config = { .n_queue_pairs = VU_MAX_QUEUE_PAIRS };
+	const struct vu_backend_config config = {.n_queue_pairs = VU_MAX_QUEUE_PAIRS};
 	struct fixture f;
 
 	fixture_open(&f, &config);
@@ -433,16 +433,16 @@ static void running_ring_refuses_changes_and_takes_the_same_again(void **state)
 	client_start(&f);
 	addr = guest_ring_addr(&f, 1);
 	assert_int_equal(client_call_state(&f, VU_REQUEST_SET_VRING_NUM, 1, 16), OUTCOME_REFUSED);
-	assert_int_equal(client_call_state(&f, VU_REQUEST_SET_VRING_NUM, 1, FIXTURE_RING_SIZE),
-		OUTCOME_OK);
+	assert_int_equal(
+		client_call_state(&f, VU_REQUEST_SET_VRING_NUM, 1, FIXTURE_RING_SIZE), OUTCOME_OK);
 	assert_int_equal(client_call_state(&f, VU_REQUEST_SET_VRING_BASE, 1, 1), OUTCOME_REFUSED);
 	assert_int_equal(client_call_state(&f, VU_REQUEST_SET_VRING_BASE, 1, 0), OUTCOME_OK);
-	assert_int_equal(
-		client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0), OUTCOME_OK);
+	assert_int_equal(client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0),
+		OUTCOME_OK);
 	/* The log flag may flip, with the addresses unchanged. */
 	addr.flags = VU_RING_ADDR_LOG;
-	assert_int_equal(
-		client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0), OUTCOME_OK);
+	assert_int_equal(client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0),
+		OUTCOME_OK);
 	addr.flags = 2;
 	assert_int_equal(client_call(&f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0),
 		OUTCOME_REFUSED);
@@ -569,8 +569,8 @@ static void kick_fd_goes_with_the_stop_and_is_replaced_while_running(void **stat
 static void ring_break(struct fixture *f, uint32_t index)
 {
 	struct vu_ring *ring = vu_backend_ring(f->session, index);
-	struct vring_avail *avail = (struct vring_avail *)(f->memory.address + index * RING_BYTES +
-		RING_AVAIL_SHIFT);
+	struct vring_avail *avail =
+		(struct vring_avail *)(f->memory.address + index * RING_BYTES + RING_AVAIL_SHIFT);
 
 	avail->idx = (uint16_t)(ring->device.last_avail_idx + FIXTURE_RING_SIZE + 1);
 	assert_true(use_all(ring, VRING_READABLE) < 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What concerns the whole device: creation, features, protocol features, status and reset, MTU, RARP, owner. */
+/* What concerns the whole device: creation, features, protocol features, status and reset, MTU,
+ * RARP, owner. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -17,18 +18,17 @@ static void nothing(void *ctx)
 
 static void bad_configuration_is_refused_and_the_socket_stays_ours(void **state)
 {
-	static const struct vu_backend_ops ops = { .quiesce = nothing, .resume = nothing };
+	static const struct vu_backend_ops ops = {.quiesce = nothing, .resume = nothing};
 	static const struct {
 		uint64_t features;
 		unsigned int n_queue_pairs;
 	} bad[] = {
-		{ VU_BIT(32), 0 },
-		{ VU_BIT(32), VU_MAX_QUEUE_PAIRS + 1 },
-		{ VU_BIT(32) | VU_BIT(34), 1 },              /* packed rings */
-		{ VU_BIT(32) | VU_BIT(33), 1 },              /* IOTLB */
-		{ VU_BIT(32) | VU_BIT(26), 1 },              /* dirty log */
-		{ VU_BIT(32) | VU_BIT(7), 1 },               /* GUEST_TSO4 alone */
-		{ VU_BIT(32) | VU_BIT(0) | VU_BIT(13), 1 },  /* HOST_ECN without TSO */
+		{VU_BIT(32), 0}, {VU_BIT(32), VU_MAX_QUEUE_PAIRS + 1},
+		{VU_BIT(32) | VU_BIT(34), 1},             /* packed rings */
+		{VU_BIT(32) | VU_BIT(33), 1},             /* IOTLB */
+		{VU_BIT(32) | VU_BIT(26), 1},             /* dirty log */
+		{VU_BIT(32) | VU_BIT(7), 1},              /* GUEST_TSO4 alone */
+		{VU_BIT(32) | VU_BIT(0) | VU_BIT(13), 1}, /* HOST_ECN without TSO */
 	};
 	struct resources before = resources_now();
 	int ends[2];
@@ -36,19 +36,17 @@ static void bad_configuration_is_refused_and_the_socket_stays_ours(void **state)
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
 	for (size_t i = 0; i < N_ELEMENTS(bad); i++) {
-		const struct vu_backend_config config = { .name = "x",
+		const struct vu_backend_config config = {.name = "x",
 			.features = bad[i].features,
 			.n_queue_pairs = bad[i].n_queue_pairs,
-			.ops = &ops };
+			.ops = &ops};
 
 		assert_null(vu_backend_create(&config, ends[0]));
 		assert_int_equal(errno, EINVAL);
 	}
 	{
-		const struct vu_backend_config config = { .name = "x",
-			.features = VU_BIT(32),
-			.n_queue_pairs = 1,
-			.ops = &ops };
+		const struct vu_backend_config config = {
+			.name = "x", .features = VU_BIT(32), .n_queue_pairs = 1, .ops = &ops};
 
 		fd = eventfd(0, EFD_CLOEXEC);
 		assert_null(vu_backend_create(&config, fd));
@@ -100,17 +98,17 @@ static void child_feature_without_its_parent_is_refused(void **state)
 		unsigned int child;
 		uint64_t parents;
 	} rules[] = {
-		{ 7, VU_BIT(1) },              /* GUEST_TSO4: GUEST_CSUM */
-		{ 8, VU_BIT(1) },              /* GUEST_TSO6 */
-		{ 10, VU_BIT(1) },             /* GUEST_UFO */
-		{ 9, VU_BIT(7) | VU_BIT(8) },  /* GUEST_ECN: GUEST_TSO4 or 6 */
-		{ 11, VU_BIT(0) },             /* HOST_TSO4: CSUM */
-		{ 12, VU_BIT(0) },             /* HOST_TSO6 */
-		{ 14, VU_BIT(0) },             /* HOST_UFO */
-		{ 13, VU_BIT(11) | VU_BIT(12) } /* HOST_ECN: HOST_TSO4 or 6 */
+		{7, VU_BIT(1)},               /* GUEST_TSO4: GUEST_CSUM */
+		{8, VU_BIT(1)},               /* GUEST_TSO6 */
+		{10, VU_BIT(1)},              /* GUEST_UFO */
+		{9, VU_BIT(7) | VU_BIT(8)},   /* GUEST_ECN: GUEST_TSO4 or 6 */
+		{11, VU_BIT(0)},              /* HOST_TSO4: CSUM */
+		{12, VU_BIT(0)},              /* HOST_TSO6 */
+		{14, VU_BIT(0)},              /* HOST_UFO */
+		{13, VU_BIT(11) | VU_BIT(12)} /* HOST_ECN: HOST_TSO4 or 6 */
 	};
 	const uint64_t offloads = 0x7f83;
-	const struct vu_backend_config config = { .features = VU_BIT(32) | offloads };
+	const struct vu_backend_config config = {.features = VU_BIT(32) | offloads};
 	struct fixture f;
 
 	fixture_open(&f, &config);
@@ -125,8 +123,7 @@ static void child_feature_without_its_parent_is_refused(void **state)
 			if ((set & VU_BIT(rules[i].child)) != 0 && (set & rules[i].parents) == 0)
 				legal = false;
 		}
-		outcome = client_call_u64(
-			&f, VU_REQUEST_SET_FEATURES, set | VU_BIT(32) | BIT30);
+		outcome = client_call_u64(&f, VU_REQUEST_SET_FEATURES, set | VU_BIT(32) | BIT30);
 		assert_int_equal(outcome, legal ? OUTCOME_OK : OUTCOME_REFUSED);
 	}
 	fixture_close(&f);
@@ -134,11 +131,11 @@ static void child_feature_without_its_parent_is_refused(void **state)
 
 static void multiqueue_without_control_queue_is_taken(void **state)
 {
-	const struct vu_backend_config config = { .features = VU_BIT(32) | VU_BIT(22) | VU_BIT(21) |
-			VU_BIT(17) };
+	const struct vu_backend_config config = {
+		.features = VU_BIT(32) | VU_BIT(22) | VU_BIT(21) | VU_BIT(17)};
 	struct fixture f;
 
-	/* QEMU serves the control queue itself and passes on MQ and GUEST_ANNOUNCE without CTRL_VQ. */
+	/* QEMU serves the control queue itself and passes on MQ without CTRL_VQ. */
 	fixture_open(&f, &config);
 	client_negotiate(&f);
 	assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_FEATURES,
@@ -149,16 +146,16 @@ static void multiqueue_without_control_queue_is_taken(void **state)
 
 static void features_are_frozen_while_a_ring_runs(void **state)
 {
-	static const uint64_t other[] = { VU_BIT(32) | BIT30, FIXTURE_FEATURES, BIT30, 0 };
+	static const uint64_t other[] = {VU_BIT(32) | BIT30, FIXTURE_FEATURES, BIT30, 0};
 	struct fixture f;
 
 	fixture_open(&f, NULL);
 	client_start(&f);
 	for (size_t i = 0; i < N_ELEMENTS(other); i++)
-		assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_FEATURES, other[i]),
-			OUTCOME_REFUSED);
-	assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_FEATURES, FIXTURE_FEATURES | BIT30),
-		OUTCOME_OK);
+		assert_int_equal(
+			client_call_u64(&f, VU_REQUEST_SET_FEATURES, other[i]), OUTCOME_REFUSED);
+	assert_int_equal(
+		client_call_u64(&f, VU_REQUEST_SET_FEATURES, FIXTURE_FEATURES | BIT30), OUTCOME_OK);
 	assert_true(vu_backend_features(f.session) == (FIXTURE_FEATURES | BIT30));
 	assert_int_equal(vu_backend_ring(f.session, 0)->state, VU_RING_RUNNING);
 	for (uint32_t i = 0; i < FIXTURE_RINGS; i++)
@@ -179,11 +176,10 @@ static void same_features_are_accepted_again_after_each_reset(void **state)
 			assert_int_equal(client_call(&f, VU_REQUEST_RESET_DEVICE, NULL, 0, NULL, 0),
 				OUTCOME_OK);
 		else
-			assert_int_equal(
-				client_call_u64(&f, VU_REQUEST_SET_STATUS, 0), OUTCOME_OK);
+			assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_STATUS, 0), OUTCOME_OK);
 		assert_true(vu_backend_features(f.session) == 0);
-		assert_true(client_ask_u64(&f, VU_REQUEST_GET_FEATURES) ==
-			(FIXTURE_FEATURES | BIT30));
+		assert_true(
+			client_ask_u64(&f, VU_REQUEST_GET_FEATURES) == (FIXTURE_FEATURES | BIT30));
 		assert_int_equal(
 			client_call_u64(&f, VU_REQUEST_SET_FEATURES, FIXTURE_FEATURES | BIT30),
 			OUTCOME_OK);
@@ -195,7 +191,7 @@ static void same_features_are_accepted_again_after_each_reset(void **state)
 
 static void reset_under_traffic_stops_everything_and_forgets_positions(void **state)
 {
-	static const uint32_t requests[] = { VU_REQUEST_SET_STATUS, VU_REQUEST_RESET_DEVICE };
+	static const uint32_t requests[] = {VU_REQUEST_SET_STATUS, VU_REQUEST_RESET_DEVICE};
 	static struct vring_burst burst;
 	struct vu_ring *ring;
 	struct fixture f;
@@ -228,7 +224,8 @@ static void reset_under_traffic_stops_everything_and_forgets_positions(void **st
 		}
 		assert_int_equal(f.n_quiesce, f.n_resume);
 		assert_int_equal(eventfd_drain(call_fd), 0);
-		/* A position of before would make a fresh ring look as if its buffers had been taken. */
+		/* A position of before would make a fresh ring look as if its buffers had been
+		 * taken. */
 		assert_int_equal(client_get_base(&f, 1), 0);
 		assert_int_equal(vu_backend_memory(f.session)->n_regions, 1);
 		close(call_fd);
@@ -291,13 +288,11 @@ static void status_is_kept_and_has_8_bits(void **state)
 	fixture_open(&f, NULL);
 	client_negotiate(&f);
 	for (uint64_t status = 1; status < 0x40; status = status * 2 + 1) {
-		assert_int_equal(
-			client_call_u64(&f, VU_REQUEST_SET_STATUS, status), OUTCOME_OK);
+		assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_STATUS, status), OUTCOME_OK);
 		assert_int_equal(client_ask_u64(&f, VU_REQUEST_GET_STATUS), status);
 	}
 	assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_STATUS, 0x100), OUTCOME_REFUSED);
-	assert_int_equal(
-		client_call_u64(&f, VU_REQUEST_SET_STATUS, UINT64_MAX), OUTCOME_REFUSED);
+	assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_STATUS, UINT64_MAX), OUTCOME_REFUSED);
 	/* The hint alone starts nothing. */
 	assert_int_equal(client_call_u64(&f, VU_REQUEST_SET_STATUS, 0x0f), OUTCOME_OK);
 	for (uint32_t i = 0; i < FIXTURE_RINGS; i++)
@@ -310,9 +305,9 @@ static void mtu_is_checked_before_it_is_passed_on(void **state)
 	static const struct {
 		uint64_t mtu;
 		enum outcome outcome;
-	} cases[] = { { 0, OUTCOME_REFUSED }, { 67, OUTCOME_REFUSED }, { 68, OUTCOME_OK },
-		{ 1500, OUTCOME_OK }, { 65535, OUTCOME_OK }, { 65536, OUTCOME_REFUSED },
-		{ 65536 + 1500, OUTCOME_REFUSED }, { UINT64_MAX, OUTCOME_REFUSED } };
+	} cases[] = {{0, OUTCOME_REFUSED}, {67, OUTCOME_REFUSED}, {68, OUTCOME_OK},
+		{1500, OUTCOME_OK}, {65535, OUTCOME_OK}, {65536, OUTCOME_REFUSED},
+		{65536 + 1500, OUTCOME_REFUSED}, {UINT64_MAX, OUTCOME_REFUSED}};
 	unsigned int n = 0;
 	struct fixture f;
 
@@ -331,7 +326,7 @@ static void mtu_is_checked_before_it_is_passed_on(void **state)
 
 static void rarp_is_asked_for_with_the_mac_as_sent(void **state)
 {
-	static const uint8_t payload[8] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56, 0xff, 0xff };
+	static const uint8_t payload[8] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56, 0xff, 0xff};
 	struct fixture f;
 
 	fixture_open(&f, NULL);

@@ -16,7 +16,8 @@
 
 #include <vhost/connection.h>
 
-/* A stream in memory: `in` is delivered in pieces of at most `in_step`, at most `out_room` bytes are taken. */
+/* A stream in memory: `in` is delivered in pieces of at most `in_step`, at most `out_room` bytes
+ * are taken. */
 struct pipe_end {
 	uint8_t in[16384];
 	size_t n_in;
@@ -91,9 +92,9 @@ static struct vu_connection connection;
 
 static int open_pipe(void **state)
 {
-	pipe_end = (struct pipe_end){ .in_step = SIZE_MAX, .out_room = SIZE_MAX, .fd_at_read = -1 };
+	pipe_end = (struct pipe_end){.in_step = SIZE_MAX, .out_room = SIZE_MAX, .fd_at_read = -1};
 	vu_connection_init(
-		&connection, (struct vu_transport){ .ops = &pipe_ops, .ctx = &pipe_end }, 1000000);
+		&connection, (struct vu_transport){.ops = &pipe_ops, .ctx = &pipe_end}, 1000000);
 	return 0;
 }
 
@@ -105,7 +106,7 @@ static int close_pipe(void **state)
 
 static void put(uint32_t request, uint32_t flags, uint32_t size, const void *payload, size_t n)
 {
-	const struct vu_header header = { .request = request, .flags = flags, .size = size };
+	const struct vu_header header = {.request = request, .flags = flags, .size = size};
 
 	memcpy(pipe_end.in + pipe_end.n_in, &header, sizeof(header));
 	pipe_end.n_in += sizeof(header);
@@ -127,7 +128,7 @@ static void pieces_of_any_size_make_the_same_messages(void **state)
 		put(3, 1, 1, payload, 1);
 		pipe_end.in_step = step;
 		for (uint32_t request = 1; request <= 3; request++) {
-			static const uint32_t sizes[] = { 0, 0, 64, 1 };
+			static const uint32_t sizes[] = {0, 0, 64, 1};
 
 			assert_int_equal(vu_connection_receive(&connection, false), 1);
 			assert_int_equal(connection.in.header.request, request);
@@ -139,7 +140,8 @@ static void pieces_of_any_size_make_the_same_messages(void **state)
 		}
 		assert_int_equal(vu_connection_receive(&connection, false), 0);
 		assert_true(vu_connection_deadline_us(&connection) == UINT64_MAX);
-		/* Never more than a header at once, lest descriptors of the next message come along. */
+		/* Never more than a header at once, lest descriptors of the next message come
+		 * along. */
 		assert_int_equal(pipe_end.largest_header_read, 12);
 	}
 }
@@ -147,7 +149,7 @@ static void pieces_of_any_size_make_the_same_messages(void **state)
 static void no_byte_of_an_earlier_message_is_left(void **state)
 {
 	uint8_t ones[40];
-	const uint8_t zeroes[VU_PAYLOAD_MAX] = { 0 };
+	const uint8_t zeroes[VU_PAYLOAD_MAX] = {0};
 
 	memset(ones, 0xff, sizeof(ones));
 	put(1, 1, 40, ones, 40);
@@ -167,17 +169,17 @@ static void header_is_checked_before_the_payload_comes(void **state)
 		bool want_reply;
 		int result;
 	} cases[] = {
-		{ 1, 8, false, 0 },
-		{ 5, 8, true, 0 },
-		{ 0, 8, false, -EPROTO },
-		{ 2, 8, false, -EPROTO },
-		{ 3, 8, false, -EPROTO },
-		{ 5, 8, false, -EPROTO },
-		{ 1, 8, true, -EPROTO },
-		{ 1, VU_PAYLOAD_MAX, false, 0 },
-		{ 1, VU_PAYLOAD_MAX + 1, false, -EPROTO },
-		{ 1, UINT32_MAX, false, -EPROTO },
-		{ 0xfffffff9, 8, false, 0 },
+		{1, 8, false, 0},
+		{5, 8, true, 0},
+		{0, 8, false, -EPROTO},
+		{2, 8, false, -EPROTO},
+		{3, 8, false, -EPROTO},
+		{5, 8, false, -EPROTO},
+		{1, 8, true, -EPROTO},
+		{1, VU_PAYLOAD_MAX, false, 0},
+		{1, VU_PAYLOAD_MAX + 1, false, -EPROTO},
+		{1, UINT32_MAX, false, -EPROTO},
+		{0xfffffff9, 8, false, 0},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -241,7 +243,7 @@ static void end_of_stream_is_told_apart_from_a_cut_message(void **state)
 
 static void message_that_waits_is_sent_in_pieces_and_keeps_its_fds(void **state)
 {
-	const struct vu_header header = { .request = 9, .flags = 5, .size = 32 };
+	const struct vu_header header = {.request = 9, .flags = 5, .size = 32};
 	uint8_t payload[32];
 	int fd = eventfd(0, EFD_CLOEXEC);
 	int ret;
@@ -251,8 +253,7 @@ static void message_that_waits_is_sent_in_pieces_and_keeps_its_fds(void **state)
 	assert_int_equal(vu_connection_send(&connection, &header, payload, 32, &fd, 1), 0);
 	assert_int_equal(vu_connection_events(&connection), POLLOUT);
 	assert_true(vu_connection_deadline_us(&connection) != UINT64_MAX);
-	assert_int_equal(
-		vu_connection_send(&connection, &header, payload, 32, NULL, 0), -EBUSY);
+	assert_int_equal(vu_connection_send(&connection, &header, payload, 32, NULL, 0), -EBUSY);
 	/* The caller's may go: the message has its own. */
 	close(fd);
 	for (unsigned int i = 0; i < 43; i++) {
@@ -272,7 +273,7 @@ static void message_that_waits_is_sent_in_pieces_and_keeps_its_fds(void **state)
 
 static void message_nobody_takes_runs_into_the_deadline(void **state)
 {
-	const struct vu_header header = { .request = 9, .flags = 5 };
+	const struct vu_header header = {.request = 9, .flags = 5};
 
 	connection.timeout_us = 5000;
 	pipe_end.out_room = 3;
@@ -284,15 +285,15 @@ static void message_nobody_takes_runs_into_the_deadline(void **state)
 
 static void more_fds_than_may_wait_are_an_error_not_a_leak(void **state)
 {
-	const struct vu_header header = { .request = 9, .flags = 5 };
+	const struct vu_header header = {.request = 9, .flags = 5};
 	int fds[VU_CONNECTION_FDS_OUT_MAX + 1];
 	int fd = eventfd(0, EFD_CLOEXEC);
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		fds[i] = fd;
 	pipe_end.out_room = 0;
-	assert_int_equal(vu_connection_send(&connection, &header, NULL, 0, fds,
-				 VU_CONNECTION_FDS_OUT_MAX + 1),
+	assert_int_equal(vu_connection_send(
+				 &connection, &header, NULL, 0, fds, VU_CONNECTION_FDS_OUT_MAX + 1),
 		-E2BIG);
 	assert_int_equal(vu_connection_flush(&connection), 1);
 	close(fd);
@@ -313,7 +314,7 @@ static void socket_transport_wants_a_stream_socket(void **state)
 
 static void writing_to_a_closed_peer_is_an_error_not_a_signal(void **state)
 {
-	const struct vu_header header = { .request = 9, .flags = 5 };
+	const struct vu_header header = {.request = 9, .flags = 5};
 	struct vu_transport transport;
 	struct vu_connection c;
 	int ends[2];
@@ -342,7 +343,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			end_of_stream_is_told_apart_from_a_cut_message, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(
-			message_that_waits_is_sent_in_pieces_and_keeps_its_fds, open_pipe, close_pipe),
+			message_that_waits_is_sent_in_pieces_and_keeps_its_fds, open_pipe,
+			close_pipe),
 		cmocka_unit_test_setup_teardown(
 			message_nobody_takes_runs_into_the_deadline, open_pipe, close_pipe),
 		cmocka_unit_test_setup_teardown(

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The front end: against our back end in a thread, and against a scripted one that lies, stalls and floods. */
+/* The front end: against our back end in a thread, and against a scripted one that lies, stalls and
+ * floods. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -31,12 +32,12 @@ static void *serve(void *arg)
 	struct vu_backend *session = server->f.session;
 
 	for (;;) {
-		struct pollfd p = { .fd = vu_backend_fd(session),
-			.events = vu_backend_events(session) };
+		struct pollfd p = {
+			.fd = vu_backend_fd(session), .events = vu_backend_events(session)};
 
 		poll(&p, 1, 1000);
 		if (vu_backend_process(session) < 0) {
-			/* As if the session had been destroyed, which the main thread does later. */
+			/* As if it had been destroyed, which the main thread does later. */
 			shutdown(vu_backend_fd(session), SHUT_RDWR);
 			return NULL;
 		}
@@ -52,7 +53,8 @@ static void server_open(struct server *server, const struct vu_frontend_config *
 	assert_int_equal(pthread_create(&server->thread, NULL, serve, server), 0);
 }
 
-/* The C library keeps stacks and heaps of ended threads; so that no test is the first to make one: */
+/* The C library keeps stacks and heaps of ended threads: no test should be the first to make one.
+ */
 static void *idle(void *arg)
 {
 	void *volatile chunk = malloc(1000);
@@ -66,8 +68,8 @@ static int warm_up(void **state)
 	pthread_t thread;
 
 	return pthread_create(&thread, NULL, idle, NULL) != 0 || pthread_join(thread, NULL) != 0
-		? -1
-		: 0;
+		       ? -1
+		       : 0;
 }
 
 static void server_close(struct server *server)
@@ -135,7 +137,8 @@ static void both_ends_agree_over_a_whole_session(void **state)
 	assert_int_equal(status, 0x0f);
 	assert_int_equal(vu_frontend_set_mtu(s.frontend, 9000), 0);
 	assert_int_equal(vu_frontend_set_mtu(s.frontend, 67), -EINVAL);
-	assert_int_equal(vu_frontend_send_rarp(s.frontend, (const uint8_t[6]){ 2, 0, 0, 0, 0, 1 }), 0);
+	assert_int_equal(
+		vu_frontend_send_rarp(s.frontend, (const uint8_t[6]){2, 0, 0, 0, 0, 1}), 0);
 	assert_int_equal(s.f.mtu, 9000);
 	assert_int_equal(s.f.n_rarp, 1);
 	for (uint32_t i = 0; i < FIXTURE_RINGS; i++)
@@ -177,8 +180,7 @@ static void regions_beyond_the_table_are_added_one_by_one(void **state)
 	}
 	assert_int_equal(vu_frontend_set_memory(s.frontend, specs, N_ELEMENTS(specs)), 0);
 	assert_int_equal(vu_backend_memory(s.f.session)->n_regions, N_ELEMENTS(specs));
-	assert_int_equal(
-		vu_frontend_set_memory(s.frontend, specs, GMEM_MAX_REGIONS + 1), -EINVAL);
+	assert_int_equal(vu_frontend_set_memory(s.frontend, specs, GMEM_MAX_REGIONS + 1), -EINVAL);
 	server_close(&s);
 }
 
@@ -196,7 +198,7 @@ static void bad_arguments_are_not_sent(void **state)
 	ring = ring_of(&s.f, 256, -1);
 	assert_int_equal(vu_frontend_ring_start(s.frontend, &ring), -EINVAL);
 	for (uint32_t size = 0; size < 3; size++) {
-		static const uint32_t bad[] = { 0, 3, 65536 };
+		static const uint32_t bad[] = {0, 3, 65536};
 
 		ring = ring_of(&s.f, 0, -1);
 		ring.size = bad[size];
@@ -242,7 +244,7 @@ struct line {
 	uint32_t flags;
 	uint32_t size;
 	uint64_t value;
-	unsigned int n_sent;      /* bytes of the payload sent; size unless cut */
+	unsigned int n_sent; /* bytes of the payload sent; size unless cut */
 	unsigned int n_fds;
 	bool twice;
 	bool close;
@@ -268,7 +270,7 @@ static void *act(void *arg)
 	vu_transport_socket(&transport, actor->fd);
 	for (unsigned int i = 0; i < actor->n_lines; i++) {
 		const struct line *line = &actor->lines[i];
-		const struct vu_header header = { line->request, line->flags, line->size };
+		const struct vu_header header = {line->request, line->flags, line->size};
 		struct vu_header asked;
 
 		if (recv(actor->fd, &asked, sizeof(asked), MSG_WAITALL) != sizeof(asked))
@@ -279,8 +281,8 @@ static void *act(void *arg)
 		memcpy(bytes, &header, sizeof(header));
 		memcpy(bytes + sizeof(header), &line->value, sizeof(line->value));
 		for (unsigned int n = 0; line->request != 0 && n < (line->twice ? 2 : 1); n++)
-			transport.ops->send(transport.ctx, bytes, sizeof(header) + line->n_sent, fds,
-				line->n_fds);
+			transport.ops->send(transport.ctx, bytes, sizeof(header) + line->n_sent,
+				fds, line->n_fds);
 		if (line->close)
 			break;
 	}
@@ -295,12 +297,12 @@ static void *act(void *arg)
 static struct vu_frontend *actor_start(
 	struct actor *actor, const struct line *lines, unsigned int n_lines)
 {
-	const struct vu_frontend_config config = { .deadline_us = SHORT_US };
+	const struct vu_frontend_config config = {.deadline_us = SHORT_US};
 	struct vu_frontend *frontend;
 	int ends[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	*actor = (struct actor){ .fd = ends[1], .lines = lines, .n_lines = n_lines };
+	*actor = (struct actor){.fd = ends[1], .lines = lines, .n_lines = n_lines};
 	frontend = vu_frontend_create(&config, ends[0]);
 	assert_non_null(frontend);
 	assert_int_equal(pthread_create(&actor->thread, NULL, act, actor), 0);
@@ -319,20 +321,20 @@ static void wrong_answers_end_the_session_in_time(void **state)
 		struct line line;
 		int result;
 	} cases[] = {
-		{ { .request = 2, .flags = 5, .size = 8, .n_sent = 8 }, -EPROTO },
-		{ { .request = 1, .flags = 5, .size = 4, .n_sent = 4 }, -EPROTO },
-		{ { .request = 1, .flags = 5, .size = 0, .n_sent = 0 }, -EPROTO },
-		{ { .request = 1, .flags = 5, .size = 16, .n_sent = 16 }, -EPROTO },
-		{ { .request = 1, .flags = 5, .size = UINT32_MAX, .n_sent = 8 }, -EPROTO },
-		{ { .request = 1, .flags = 1, .size = 8, .n_sent = 8 }, -EPROTO },
-		{ { .request = 1, .flags = 4, .size = 8, .n_sent = 8 }, -EPROTO },
-		{ { .request = 1, .flags = 5, .size = 8, .n_sent = 8, .n_fds = 1 }, -EPROTO },
-		{ { .request = 1, .flags = 5, .size = 8, .n_sent = 8, .n_fds = 253 }, -EPROTO },
-		{ { .request = 1, .flags = 5, .size = 8, .n_sent = 3 }, -ETIMEDOUT },
-		{ { .request = 1, .flags = 5, .size = 8, .n_sent = 3, .close = true }, -ECONNRESET },
-		{ { .request = 0 }, -ETIMEDOUT },
-		{ { .request = 0, .close = true }, -ECONNRESET },
-		{ { .request = 1, .flags = 5, .size = 8, .n_sent = 8 }, 0 },
+		{{.request = 2, .flags = 5, .size = 8, .n_sent = 8}, -EPROTO},
+		{{.request = 1, .flags = 5, .size = 4, .n_sent = 4}, -EPROTO},
+		{{.request = 1, .flags = 5, .size = 0, .n_sent = 0}, -EPROTO},
+		{{.request = 1, .flags = 5, .size = 16, .n_sent = 16}, -EPROTO},
+		{{.request = 1, .flags = 5, .size = UINT32_MAX, .n_sent = 8}, -EPROTO},
+		{{.request = 1, .flags = 1, .size = 8, .n_sent = 8}, -EPROTO},
+		{{.request = 1, .flags = 4, .size = 8, .n_sent = 8}, -EPROTO},
+		{{.request = 1, .flags = 5, .size = 8, .n_sent = 8, .n_fds = 1}, -EPROTO},
+		{{.request = 1, .flags = 5, .size = 8, .n_sent = 8, .n_fds = 253}, -EPROTO},
+		{{.request = 1, .flags = 5, .size = 8, .n_sent = 3}, -ETIMEDOUT},
+		{{.request = 1, .flags = 5, .size = 8, .n_sent = 3, .close = true}, -ECONNRESET},
+		{{.request = 0}, -ETIMEDOUT},
+		{{.request = 0, .close = true}, -ECONNRESET},
+		{{.request = 1, .flags = 5, .size = 8, .n_sent = 8}, 0},
 	};
 
 	for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
@@ -357,18 +359,18 @@ static void wrong_answers_end_the_session_in_time(void **state)
 
 static void second_answer_to_one_question_is_a_breach(void **state)
 {
-	static const struct line lines[] = { { .request = VU_REQUEST_GET_FEATURES,
+	static const struct line lines[] = {{.request = VU_REQUEST_GET_FEATURES,
 		.flags = 5,
 		.size = 8,
 		.n_sent = 8,
-		.twice = true } };
+		.twice = true}};
 	struct vu_frontend *frontend;
 	struct actor actor;
 	struct pollfd p;
 
 	frontend = actor_start(&actor, lines, N_ELEMENTS(lines));
 	assert_int_equal(vu_frontend_barrier(frontend), 0);
-	p = (struct pollfd){ .fd = vu_frontend_fd(frontend), .events = POLLIN };
+	p = (struct pollfd){.fd = vu_frontend_fd(frontend), .events = POLLIN};
 	assert_int_equal(poll(&p, 1, 5000), 1);
 	assert_int_equal(vu_frontend_barrier(frontend), -EPROTO);
 	actor_end(&actor, frontend);
@@ -382,27 +384,39 @@ static void absurd_limits_are_clamped(void **state)
 		unsigned int n_queue_pairs;
 		unsigned int n_memory_slots;
 	} cases[] = {
-		{ 0, 1, 1 },
-		{ 3, 3, 3 },
-		{ UINT64_MAX, VU_FRONTEND_MAX_QUEUE_PAIRS, GMEM_MAX_REGIONS },
-		{ UINT64_C(1) << 32, VU_FRONTEND_MAX_QUEUE_PAIRS, GMEM_MAX_REGIONS },
+		{0, 1, 1},
+		{3, 3, 3},
+		{UINT64_MAX, VU_FRONTEND_MAX_QUEUE_PAIRS, GMEM_MAX_REGIONS},
+		{UINT64_C(1) << 32, VU_FRONTEND_MAX_QUEUE_PAIRS, GMEM_MAX_REGIONS},
 	};
-	const uint64_t protocol = VU_BIT(VU_PROTOCOL_F_MQ) |
-		VU_BIT(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+	const uint64_t protocol =
+		VU_BIT(VU_PROTOCOL_F_MQ) | VU_BIT(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
 
 	for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
 		const struct line lines[] = {
-			{ .request = VU_REQUEST_GET_FEATURES, .flags = 5, .size = 8, .n_sent = 8,
-				.value = UINT64_MAX },
-			{ .request = VU_REQUEST_GET_PROTOCOL_FEATURES, .flags = 5, .size = 8,
-				.n_sent = 8, .value = protocol },
-			{ .request = 0 }, /* SET_PROTOCOL_FEATURES */
-			{ .request = VU_REQUEST_GET_QUEUE_NUM, .flags = 5, .size = 8, .n_sent = 8,
-				.value = cases[i].said },
-			{ .request = VU_REQUEST_GET_MAX_MEM_SLOTS, .flags = 5, .size = 8,
-				.n_sent = 8, .value = cases[i].said },
-			{ .request = 0 }, /* SET_OWNER */
-			{ .request = 0 }, /* SET_FEATURES */
+			{.request = VU_REQUEST_GET_FEATURES,
+				.flags = 5,
+				.size = 8,
+				.n_sent = 8,
+				.value = UINT64_MAX},
+			{.request = VU_REQUEST_GET_PROTOCOL_FEATURES,
+				.flags = 5,
+				.size = 8,
+				.n_sent = 8,
+				.value = protocol},
+			{.request = 0}, /* SET_PROTOCOL_FEATURES */
+			{.request = VU_REQUEST_GET_QUEUE_NUM,
+				.flags = 5,
+				.size = 8,
+				.n_sent = 8,
+				.value = cases[i].said},
+			{.request = VU_REQUEST_GET_MAX_MEM_SLOTS,
+				.flags = 5,
+				.size = 8,
+				.n_sent = 8,
+				.value = cases[i].said},
+			{.request = 0}, /* SET_OWNER */
+			{.request = 0}, /* SET_FEATURES */
 		};
 		struct vu_frontend *frontend;
 		struct actor actor;
@@ -420,14 +434,23 @@ static void absurd_limits_are_clamped(void **state)
 static void back_end_without_protocol_features_is_driven_too(void **state)
 {
 	static const struct line lines[] = {
-		{ .request = VU_REQUEST_GET_FEATURES, .flags = 5, .size = 8, .n_sent = 8,
-			.value = VU_BIT(32) },
-		{ .request = 0 }, /* SET_OWNER */
-		{ .request = 0 }, /* SET_FEATURES */
-		{ .request = VU_REQUEST_GET_VRING_BASE, .flags = 5, .size = 8, .n_sent = 8,
-			.value = UINT64_C(77) << 32 | 1 },
-		{ .request = VU_REQUEST_GET_VRING_BASE, .flags = 5, .size = 8, .n_sent = 8,
-			.value = UINT64_C(77) << 32 | 3 },
+		{.request = VU_REQUEST_GET_FEATURES,
+			.flags = 5,
+			.size = 8,
+			.n_sent = 8,
+			.value = VU_BIT(32)},
+		{.request = 0}, /* SET_OWNER */
+		{.request = 0}, /* SET_FEATURES */
+		{.request = VU_REQUEST_GET_VRING_BASE,
+			.flags = 5,
+			.size = 8,
+			.n_sent = 8,
+			.value = UINT64_C(77) << 32 | 1},
+		{.request = VU_REQUEST_GET_VRING_BASE,
+			.flags = 5,
+			.size = 8,
+			.n_sent = 8,
+			.value = UINT64_C(77) << 32 | 3},
 	};
 	struct vu_frontend *frontend;
 	struct actor actor;
@@ -448,7 +471,8 @@ static void back_end_without_protocol_features_is_driven_too(void **state)
 	actor_end(&actor, frontend);
 }
 
-/* A back end that takes BACKEND_REQ and sends on that channel whatever the test wants, before it answers. */
+/* A back end that takes BACKEND_REQ and sends on that channel whatever the test wants, before it
+ * answers. */
 struct channel_actor {
 	int fd;
 	int channel;
@@ -462,7 +486,7 @@ struct channel_actor {
 
 static void answer(int fd, const struct vu_header *asked, uint64_t value)
 {
-	const struct vu_header header = { asked->request, 5, 8 };
+	const struct vu_header header = {asked->request, 5, 8};
 	uint8_t bytes[sizeof(header) + sizeof(value)];
 
 	memcpy(bytes, &header, sizeof(header));
@@ -481,7 +505,7 @@ static void channel_play(struct channel_actor *actor)
 		fds[i] = event_fd;
 	vu_transport_socket(&transport, actor->channel);
 	for (unsigned int i = 0; i < actor->repeat; i++) {
-		struct pollfd p = { .fd = actor->channel, .events = POLLIN };
+		struct pollfd p = {.fd = actor->channel, .events = POLLIN};
 
 		transport.ops->send(transport.ctx, actor->bytes, actor->n_bytes, fds, actor->n_fds);
 		if (poll(&p, 1, 20) == 1 &&
@@ -500,7 +524,7 @@ static void *channel_act(void *arg)
 	vu_transport_socket(&transport, actor->fd);
 	vu_connection_init(&connection, transport, 1000000);
 	for (;;) {
-		struct pollfd p = { .fd = actor->fd, .events = POLLIN };
+		struct pollfd p = {.fd = actor->fd, .events = POLLIN};
 		const struct vu_header *asked = &connection.in.header;
 		int ret;
 
@@ -544,39 +568,32 @@ static void requests_of_the_back_end_are_refused_while_we_wait(void **state)
 		bool replied;
 		bool channel_lives;
 	} cases[] = {
-		{ 1, 9, 32, 32, 0, true, true },        /* IOTLB miss while we wait */
-		{ 1, 1, 32, 32, 0, false, true },
-		{ 2, 9, 0, 0, 0, true, true },
-		{ 8, 1, 16, 16, 0, true, true },        /* has a reply of its own */
-		{ 3, 9, 24, 24, 1, true, true },
-		{ 3, 9, 24, 24, 8, true, true },
-		{ 3, 9, 24, 24, 253, true, true },
-		{ 9, 9, 40, 40, 1, true, true },
-		{ 0, 9, 0, 0, 0, true, true },
-		{ 4711, 9, 100, 100, 2, true, true },
-		{ 1, 9, 32, 5, 0, false, true },        /* the rest never comes */
-		{ 1, 9, 4097, 0, 0, false, false },
-		{ 1, 9, UINT32_MAX, 0, 0, false, false },
-		{ 1, 8, 32, 32, 0, false, false },      /* version 0 */
-		{ 1, 13, 32, 32, 0, false, false },     /* a reply */
+		{1, 9, 32, 32, 0, true, true}, /* IOTLB miss while we wait */
+		{1, 1, 32, 32, 0, false, true}, {2, 9, 0, 0, 0, true, true},
+		{8, 1, 16, 16, 0, true, true}, /* has a reply of its own */
+		{3, 9, 24, 24, 1, true, true}, {3, 9, 24, 24, 8, true, true},
+		{3, 9, 24, 24, 253, true, true}, {9, 9, 40, 40, 1, true, true},
+		{0, 9, 0, 0, 0, true, true}, {4711, 9, 100, 100, 2, true, true},
+		{1, 9, 32, 5, 0, false, true}, /* the rest never comes */
+		{1, 9, 4097, 0, 0, false, false}, {1, 9, UINT32_MAX, 0, 0, false, false},
+		{1, 8, 32, 32, 0, false, false},  /* version 0 */
+		{1, 13, 32, 32, 0, false, false}, /* a reply */
 	};
 	const struct vu_frontend_config config = {
 		.deadline_us = 2000000,
-		.protocol_features = VU_BIT(VU_PROTOCOL_F_BACKEND_REQ) |
-			VU_BIT(VU_PROTOCOL_F_REPLY_ACK),
+		.protocol_features =
+			VU_BIT(VU_PROTOCOL_F_BACKEND_REQ) | VU_BIT(VU_PROTOCOL_F_REPLY_ACK),
 	};
 
 	for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
-		const struct vu_header header = {
-			cases[i].request, cases[i].flags, cases[i].size
-		};
-		uint8_t bytes[sizeof(header) + 128] = { 0 };
+		const struct vu_header header = {cases[i].request, cases[i].flags, cases[i].size};
+		uint8_t bytes[sizeof(header) + 128] = {0};
 		struct resources before = resources_now();
-		struct channel_actor actor = { .channel = -1,
+		struct channel_actor actor = {.channel = -1,
 			.bytes = bytes,
 			.n_bytes = sizeof(header) + cases[i].n_sent,
 			.n_fds = cases[i].n_fds,
-			.repeat = 1 };
+			.repeat = 1};
 		struct vu_frontend *frontend;
 		uint64_t taken;
 		int ends[2];
@@ -603,7 +620,7 @@ static void requests_of_the_back_end_are_refused_while_we_wait(void **state)
 static void raw_message_shows_the_reply_as_it_is(void **state)
 {
 	static struct vu_frontend_raw_reply reply;
-	struct vu_frontend_raw message = { .request = VU_REQUEST_GET_QUEUE_NUM, .flags = 1 };
+	struct vu_frontend_raw message = {.request = VU_REQUEST_GET_QUEUE_NUM, .flags = 1};
 	struct server s;
 	uint64_t taken;
 
@@ -618,7 +635,7 @@ static void raw_message_shows_the_reply_as_it_is(void **state)
 	message.n_payload = VU_PAYLOAD_MAX + 1;
 	assert_int_equal(vu_frontend_raw(s.frontend, &message, NULL), -EINVAL);
 	/* Version 0: the back end hangs up. */
-	message = (struct vu_frontend_raw){ .request = 1, .flags = 0 };
+	message = (struct vu_frontend_raw){.request = 1, .flags = 0};
 	assert_int_equal(vu_frontend_raw(s.frontend, &message, &reply), -ECONNRESET);
 	server_close(&s);
 }

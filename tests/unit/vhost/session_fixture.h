@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A back-end session and a bare client at the other end of a socket pair, in one process and one thread: the client
- * writes bytes, the session is asked to process, the client looks at what came back. Whatever a test does, closing the
- * fixture asserts that file descriptors, shared mappings and heap are back to where they were before it was opened.
+ * A back-end session and a bare client at the other end of a socket pair, in one process and one
+ * thread: the client writes bytes, the session is asked to process, the client looks at what came
+ * back. Whatever a test does, closing the fixture asserts that file descriptors, shared mappings
+ * and heap are back to where they were before it was opened.
  */
 #ifndef TESTS_SESSION_FIXTURE_H
 #define TESTS_SESSION_FIXTURE_H
@@ -19,18 +20,19 @@
 #include <vhost/backend.h>
 #include <vhost/frontend.h>
 
-/* VERSION_1, MRG_RXBUF, INDIRECT_DESC, EVENT_IDX, IN_ORDER, MQ, and checksum and segmentation offloads. */
-#define FIXTURE_FEATURES \
+/* VERSION_1, MRG_RXBUF, INDIRECT_DESC, EVENT_IDX, IN_ORDER, MQ, and checksum and segmentation
+ * offloads. */
+#define FIXTURE_FEATURES                                                                           \
 	(VU_BIT(32) | VU_BIT(15) | VU_BIT(28) | VU_BIT(29) | VU_BIT(35) | VU_BIT(22) | VU_BIT(0) | \
 		VU_BIT(1) | VU_BIT(7) | VU_BIT(8) | VU_BIT(11) | VU_BIT(12))
 #define FIXTURE_QUEUE_PAIRS 2
 #define FIXTURE_RINGS       (2 * FIXTURE_QUEUE_PAIRS)
 #define FIXTURE_RING_SIZE   8
-#define FIXTURE_PROTOCOL \
-	(VU_BIT(VU_PROTOCOL_F_MQ) | VU_BIT(VU_PROTOCOL_F_RARP) | \
-		VU_BIT(VU_PROTOCOL_F_REPLY_ACK) | VU_BIT(VU_PROTOCOL_F_NET_MTU) | \
-		VU_BIT(VU_PROTOCOL_F_BACKEND_REQ) | VU_BIT(VU_PROTOCOL_F_RESET_DEVICE) | \
-		VU_BIT(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | VU_BIT(VU_PROTOCOL_F_STATUS))
+#define FIXTURE_PROTOCOL                                                                           \
+	(VU_BIT(VU_PROTOCOL_F_MQ) | VU_BIT(VU_PROTOCOL_F_RARP) | VU_BIT(VU_PROTOCOL_F_REPLY_ACK) | \
+		VU_BIT(VU_PROTOCOL_F_NET_MTU) | VU_BIT(VU_PROTOCOL_F_BACKEND_REQ) |                \
+		VU_BIT(VU_PROTOCOL_F_RESET_DEVICE) | VU_BIT(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |   \
+		VU_BIT(VU_PROTOCOL_F_STATUS))
 
 /* Where the guest sees its memory; a ring's parts are a page apart, a ring's memory 16 KiB. */
 #define GUEST_GPA        0x100000u
@@ -61,7 +63,8 @@ struct fixture {
 
 struct resources resources_now(void);
 void resources_assert_equal(const struct resources *before);
-/* The same for use within a session: a live chunk of the heap may be a few bytes larger than another of its kind. */
+/* The same for use within a session: a live chunk of the heap may be a few bytes larger than
+ * another of its kind. */
 void resources_assert_flat(const struct resources *before);
 
 /* `config` may be NULL, or override deadlines, features and queue pairs (0: the defaults above). */
@@ -71,7 +74,8 @@ void fixture_close(struct fixture *f);
 /* A message, or part of one: `n_payload` bytes follow the header whatever its size field says. */
 void client_write(struct fixture *f, uint32_t request, uint32_t flags, uint32_t size,
 	const void *payload, size_t n_payload, const int *fds, unsigned int n_fds);
-void client_write_bytes(struct fixture *f, const void *bytes, size_t n, const int *fds, unsigned int n_fds);
+void client_write_bytes(
+	struct fixture *f, const void *bytes, size_t n, const int *fds, unsigned int n_fds);
 
 /* Lets the session work until nothing is left to do. 0, or -1: the session is over. */
 int session_run(struct fixture *f);
@@ -91,8 +95,7 @@ enum outcome {
 enum outcome client_call(struct fixture *f, uint32_t request, const void *payload, uint32_t size,
 	const int *fds, unsigned int n_fds);
 enum outcome client_call_u64(struct fixture *f, uint32_t request, uint64_t value);
-enum outcome client_call_state(
-	struct fixture *f, uint32_t request, uint32_t index, uint32_t num);
+enum outcome client_call_state(struct fixture *f, uint32_t request, uint32_t index, uint32_t num);
 enum outcome client_call_fd(struct fixture *f, uint32_t request, uint64_t value, int fd);
 
 /* A request with a reply of its own, which must have exactly `size` bytes. */
@@ -115,13 +118,15 @@ void client_start_ring(struct fixture *f, uint32_t index);
 /* All of the above for every ring. */
 void client_start(struct fixture *f);
 
-/* Makes one buffer of 64 readable or writable bytes available in a ring of FIXTURE_RING_SIZE, as slot avail_idx. */
+/* Makes one buffer of 64 readable or writable bytes available in a ring of FIXTURE_RING_SIZE, as
+ * slot avail_idx. */
 void guest_offer(struct fixture *f, uint32_t index, uint16_t avail_idx, bool writable);
 
 /* Value of an eventfd, which is 0 again afterwards. */
 uint64_t eventfd_drain(int fd);
 
-/* A well-formed message of each kind, for tests that go through all of them. n_fds descriptors of a fitting kind. */
+/* A well-formed message of each kind, for tests that go through all of them. n_fds descriptors of a
+ * fitting kind. */
 struct sample {
 	uint32_t size;
 	uint8_t payload[VU_PAYLOAD_MAX];

@@ -160,6 +160,26 @@ static const struct chain_case cases[] = {
 		{{LOW, 60, 0, 0}}, .fault = VRING_FAULT_INDIRECT},
 	{"next outside the table (I3)", VRING_READABLE, {{TABLE, 32, I, 0}}, TABLE,
 		{{LOW, 60, N, 2}}, .fault = VRING_FAULT_NEXT},
+	{"table of two", VRING_READABLE, {{TABLE, 32, I, 0}}, TABLE,
+		{{LOW, 12, N, 1}, {LOW, 60, 0, 0}}, .len = 72, .n_pieces = 2},
+	{"table of two, writable", VRING_WRITABLE, {{TABLE, 32, I | W, 0}}, TABLE,
+		{{LOW, 12, N | W, 1}, {LOW, 60, W, 0}}, .len = 72, .n_pieces = 2},
+	{"table of two, one used", VRING_READABLE, {{TABLE, 32, I, 0}}, TABLE,
+		{{LOW, 12, 0, 1}, {LOW, 60, 0, 0}}, .len = 12, .n_pieces = 1},
+	{"table of two, next 0 (I3)", VRING_READABLE, {{TABLE, 32, I, 0}}, TABLE,
+		{{LOW, 12, N, 0}, {LOW, 60, 0, 0}}, .fault = VRING_FAULT_CHAIN},
+	{"table of two, next 2 (I3)", VRING_READABLE, {{TABLE, 32, I, 0}}, TABLE,
+		{{LOW, 12, N, 2}, {LOW, 60, 0, 0}}, .fault = VRING_FAULT_NEXT},
+	{"table of two, nested second (I2)", VRING_READABLE, {{TABLE, 32, I, 0}}, TABLE,
+		{{LOW, 12, N, 1}, {TABLE, 32, I, 0}}, .fault = VRING_FAULT_INDIRECT},
+	{"table of two, second of the other direction", VRING_READABLE, {{TABLE, 32, I, 0}}, TABLE,
+		{{LOW, 12, N, 1}, {LOW, 60, W, 0}}, .fault = VRING_FAULT_DIRECTION},
+	{"table of two, INDIRECT and NEXT (I2)", VRING_READABLE,
+		{{TABLE, 32, I | N, 1}, {LOW, 1, 0, 0}}, TABLE, {{LOW, 12, N, 1}, {LOW, 60, 0, 0}},
+		.fault = VRING_FAULT_INDIRECT},
+	{"table of two, not negotiated (I2)", VRING_READABLE, {{TABLE, 32, I, 0}}, TABLE,
+		{{LOW, 12, N, 1}, {LOW, 60, 0, 0}}, .no_indirect = true,
+		.fault = VRING_FAULT_INDIRECT},
 	{"loop in the table (I3)", VRING_READABLE, {{TABLE, 48, I, 0}}, TABLE,
 		{{LOW, 60, N, 1}, {LOW, 60, N, 0}}, .fault = VRING_FAULT_CHAIN},
 	{"empty loop in the table", VRING_READABLE, {{TABLE, 48, I, 0}}, TABLE,
@@ -215,9 +235,18 @@ static void takes_or_refuses_each_shape_as_listed(void **state)
 					test->entries[d].len, test->entries[d].flags,
 					test->entries[d].next);
 		}
-		guest_offer(&guest, 0);
-		/* Twice: the second time the region cache is warm. */
 		for (unsigned int pass = 0; pass < 2; pass++) {
+			if (pass == 1) {
+				/* Once more with the region of all good addresses in the cache. */
+				guest_put(&guest, 15, LOW, 60,
+					test->direction == VRING_WRITABLE ? W : 0, 0);
+				guest_offer(&guest, 15);
+				assert_int_equal(
+					vring_device_peek(&ring, &burst, test->direction, 32), 1);
+				assert_int_equal(buffer->fault, VRING_OK);
+				finish(&ring, &burst, 1);
+			}
+			guest_offer(&guest, 0);
 			assert_int_equal(
 				vring_device_peek(&ring, &burst, test->direction, 32), 1);
 			if (buffer->fault != test->fault || buffer->len != test->len ||
@@ -228,9 +257,10 @@ static void takes_or_refuses_each_shape_as_listed(void **state)
 					buffer->n_pieces, vring_fault_name(test->fault), test->len,
 					test->n_pieces);
 			check_pieces(buffer);
+			finish(&ring, &burst, 1);
 		}
-		finish(&ring, &burst, 1);
-		assert_int_equal(guest.used->idx, 0);
+		assert_int_equal(ring.n_faults[test->fault], test->fault == VRING_OK ? 0 : 2);
+		assert_int_equal(guest.used->idx, 2);
 		assert_int_equal(ring.breakage, VRING_INTACT);
 		guest_destroy(&guest);
 	}
@@ -394,6 +424,45 @@ static void refuses_a_sum_that_does_not_fit_in_32_bits(void **state)
 	guest_destroy(&guest);
 }
 
+/* D75: the smallest ring, where even two entries are too many. */
+static void refuses_tables_longer_than_a_ring_of_one(void **state)
+{
+	start(1);
+	guest_put_in_table(&guest, TABLE, 0, LOW, 12, 0, 0);
+	guest_put(&guest, 0, TABLE, 16, I, 0);
+	guest_offer(&guest, 0);
+	assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 32), 1);
+	assert_int_equal(burst.buffers[0].fault, VRING_OK);
+	finish(&ring, &burst, 1);
+	guest_put_in_table(&guest, TABLE, 0, LOW, 12, N, 1);
+	guest_put_in_table(&guest, TABLE, 1, LOW, 60, 0, 0);
+	guest_put(&guest, 0, TABLE, 32, I, 0);
+	guest_offer(&guest, 0);
+	assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 32), 1);
+	assert_int_equal(burst.buffers[0].fault, VRING_FAULT_INDIRECT);
+	guest_destroy(&guest);
+}
+
+/* R9, R11: memory at both ends of the address space is not one run of bytes. */
+static void does_not_go_around_the_end_of_all_addresses(void **state)
+{
+	start(RING_SIZE);
+	guest.mem->regions[0].gpa = 0;
+	guest_put_in_table(&guest, UINT64_MAX - 15, 0, 0x100, 12, N, 1);
+	guest_put_in_table(&guest, 0, 0, 0x100, 12, 0, 0);
+	guest_put(&guest, 0, UINT64_MAX - 15, 32, 0, 0);
+	guest_put(&guest, 1, UINT64_MAX - 15, 32, I, 0);
+	guest_put(&guest, 2, 0, 32, 0, 0);
+	guest_offer(&guest, 0);
+	guest_offer(&guest, 1);
+	guest_offer(&guest, 2);
+	assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 32), 3);
+	assert_int_equal(burst.buffers[0].fault, VRING_FAULT_ADDRESS);
+	assert_int_equal(burst.buffers[1].fault, VRING_FAULT_ADDRESS);
+	assert_int_equal(burst.buffers[2].fault, VRING_OK);
+	guest_destroy(&guest);
+}
+
 /* Chains so long that a burst cannot hold all: the rest comes with the next call, in order, none refused for it. */
 static void carries_long_chains_over_to_the_next_burst(void **state)
 {
@@ -509,6 +578,8 @@ int main(void)
 		cmocka_unit_test(ignores_unknown_flags),
 		cmocka_unit_test(limits_chains_to_the_ring_and_the_maximum),
 		cmocka_unit_test(refuses_a_sum_that_does_not_fit_in_32_bits),
+		cmocka_unit_test(refuses_tables_longer_than_a_ring_of_one),
+		cmocka_unit_test(does_not_go_around_the_end_of_all_addresses),
 		cmocka_unit_test(carries_long_chains_over_to_the_next_burst),
 		cmocka_unit_test(bounds_the_work_of_one_call),
 		cmocka_unit_test(mixes_direct_and_indirect_at_the_limits),

@@ -187,31 +187,14 @@ class Bench:
         end(self.child)
 
 
-class DaemonTest(unittest.TestCase):
-    """Each test: a fresh folder, paths short enough for sockets."""
+class Bed:
+    """A folder, and a daemon in it; whoever inherits it says what addCleanup() means. Paths are short enough for sockets."""
 
-    def setUp(self):
+    daemon = None
+
+    def make_folder(self):
         self.folder = tempfile.mkdtemp(prefix='rwt')
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.daemon = None
-
-    def run(self, result=None):
-        failed_before = len(result.failures) + len(result.errors) if result is not None else 0
-        start = time.monotonic()
-        super().run(result)
-        print(f'  {time.monotonic() - start:.1f} s', file=sys.stderr)
-        if result is None or self.daemon is None or len(result.failures) + len(result.errors) == failed_before:
-            return
-        print(f'{self.id()}: the daemon said:\n{self.last_log}', file=sys.stderr)
-
-    def tearDown(self):
-        if self.daemon is None:
-            return
-        # Nothing a test does may end the daemon.
-        self.last_log = self.daemon.log()[-6000:]
-        status = self.daemon.child.poll()
-        if status is not None and not getattr(self.daemon, 'ends', False):
-            self.fail(f'the daemon ended with status {status}')
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -224,6 +207,7 @@ class DaemonTest(unittest.TestCase):
         config = {'ports': ports, 'bridges': list(bridges), 'cross_connects': list(cross_connects),
                   'control': {'socket': self.path(control)}, 'memory': {'hugepages': 'never', 'mb': 128}}
         if len(cpus) > 1:
+            # Several of these may run at once: not all on the same CPU.
             config['workers'] = {'cpus': str(random.choice(cpus))}
         config.update(more)
         return config
@@ -246,11 +230,39 @@ class DaemonTest(unittest.TestCase):
         """As bench(), and its frames flow already."""
         bench = self.bench(*names, **options)
         flows = wait_for(lambda: bench.child.poll() is not None or all(
-            self.daemon.counters(name)['tx_packets'] >= minimum for name in names), 30, 0.01)
+            self.daemon.counters(name)['tx_packets'] >= minimum for name in names), 60, 0.02)
         if not flows or bench.child.poll() is not None:
-            out, err = (bench.child.communicate() if bench.child.poll() is not None else ('', 'no frames pass'))
-            self.fail(f'ringbench does not run: {out} {err}\n{self.daemon.log()[-2000:]}')
+            out, err = bench.child.communicate() if bench.child.poll() is not None else ('', 'no frames pass')
+            raise AssertionError(f'ringbench does not run: {out} {err}\n{self.daemon.log()[-2000:]}')
         return bench
+
+
+class DaemonTest(Bed, unittest.TestCase):
+    """Each test has a folder of its own, and a daemon if it starts one."""
+
+    last_log = ''
+    daemon_ends = False  # set by tests that end it on purpose
+
+    def setUp(self):
+        self.make_folder()
+        self.addCleanup(self.keep_log)
+
+    def keep_log(self):
+        if self.daemon is not None:
+            self.last_log = self.daemon.log()[-6000:]
+
+    def run(self, result=None):
+        failed_before = len(result.failures) + len(result.errors) if result is not None else 0
+        start = time.monotonic()
+        super().run(result)
+        print(f'  {time.monotonic() - start:.1f} s', file=sys.stderr)
+        if result is not None and len(result.failures) + len(result.errors) > failed_before and self.last_log:
+            print(f'{self.id()}: the daemon said:\n{self.last_log}', file=sys.stderr)
+
+    def tearDown(self):
+        """Nothing a test does may end the daemon."""
+        if self.daemon is not None and not self.daemon_ends:
+            self.assertIsNone(self.daemon.child.poll(), 'the daemon has ended')
 
     def assert_flat(self, before, timeout=10.0):
         """The daemon's descriptors and guest mappings are what they were."""

@@ -23,7 +23,7 @@ class StartAndStop(DaemonTest):
 
     def test_sigterm_ends_an_idle_daemon_with_status_0_and_removes_its_sockets(self):
         daemon = self.start(['a'])
-        daemon.ends = True
+        self.daemon_ends = True
         status, seconds = daemon.stop()
         self.assertEqual(status, 0, daemon.log())
         self.assertLess(seconds, STOP_LIMIT_S)
@@ -31,12 +31,12 @@ class StartAndStop(DaemonTest):
 
     def test_sigint_ends_it_as_well(self):
         daemon = self.start(['a'])
-        daemon.ends = True
+        self.daemon_ends = True
         self.assertEqual(end(daemon.child, signal.SIGINT), 0)
 
     def test_sigterm_under_load_ends_it_with_status_0(self):
         daemon = self.start(['a', 'b'], [{'name': 'br0', 'ports': ['a', 'b']}])
-        daemon.ends = True
+        self.daemon_ends = True
         bench = self.bench_running('a', 'b', window=0, sleep=False)
         status, seconds = daemon.stop()
         self.assertEqual(status, 0, daemon.log())

@@ -62,7 +62,7 @@ class Sockets(DaemonTest):
 
     def test_a_successor_s_socket_is_not_removed_at_the_end(self):
         daemon = self.start(['a'])
-        daemon.ends = True
+        self.daemon_ends = True
         os.unlink(self.path('a.sock'))
         self.stale(self.path('a.sock'))
         self.assertEqual(daemon.stop()[0], 0)

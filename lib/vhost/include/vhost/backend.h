@@ -2,19 +2,21 @@
 /*
  * The back-end role of vhost-user: one session with one front end over one connected stream socket.
  *
- * The session owns what the front end set up (features, memory, ring addresses, file descriptors) and knows no packets.
- * Its user (a guest port) moves the packets and is told before anything it may be using changes:
+ * The session owns what the front end set up (features, memory, ring addresses, file descriptors)
+ * and knows no packets. Its user (a guest port) moves the packets and is told before anything it
+ * may be using changes:
  *
- *     quiesce(ctx)   on return no thread touches this device's rings, memory or file descriptors, nor signals them
+ *     quiesce(ctx)   on return no thread touches this device's rings, memory or descriptors,
+ *                    nor signals them
  *     ... the session changes one thing ...
  *     resume(ctx)    look at the rings again (vu_backend_ring()) and use those that are running
  *
- * Every message that changes something a running ring depends on is handled between these two, SET_VRING_CALL included:
- * that is what makes a closed fd number safe from being signalled after its reuse. GET_VRING_BASE is answered after
- * resume, hence after the last access.
+ * Every message that changes something a running ring depends on is handled between these two,
+ * SET_VRING_CALL included: that is what makes a closed fd number safe from being signalled after
+ * its reuse. GET_VRING_BASE is answered after resume, hence after the last access.
  *
- * Thread rule: everything here belongs to the control thread; ring->device of a running ring belongs to its worker
- * between resume and quiesce.
+ * Thread rule: everything here belongs to the control thread; ring->device of a running ring
+ * belongs to its worker between resume and quiesce.
  */
 #ifndef VHOST_BACKEND_H
 #define VHOST_BACKEND_H
@@ -32,19 +34,20 @@
 #define VU_MAX_QUEUE_PAIRS 16
 #define VU_MAX_RINGS       (2 * VU_MAX_QUEUE_PAIRS)
 
-/* A partial message must be complete, and a reply taken, within this time, or the connection is closed. */
+/* A partial message must be complete, and a reply taken, within this time. */
 #define VU_DEADLINE_US (3 * 1000 * 1000)
 
 enum vu_ring_state {
 	VU_RING_STOPPED, /* initial, and after GET_VRING_BASE */
-	VU_RING_STARTED, /* after SET_VRING_KICK, but something is missing (features, size, addresses, base, memory) */
+	VU_RING_STARTED, /* after SET_VRING_KICK; features, size, addresses, base or memory is missing */
 	VU_RING_RUNNING, /* `device` is initialised */
 	VU_RING_BROKEN,  /* the worker found device.breakage; only stop or reset ends it */
 };
 
 struct vu_ring {
 	enum vu_ring_state state;
-	bool enabled; /* SET_VRING_ENABLE, or bit 30 was not negotiated; tracked while stopped too */
+	/* SET_VRING_ENABLE, or bit 30 was not negotiated; tracked while stopped too. */
+	bool enabled;
 	uint32_t size;
 	int kick_fd; /* -1: none, poll */
 	int call_fd; /* -1: none */
@@ -56,7 +59,7 @@ struct vu_ring {
 enum vu_close_reason {
 	VU_CLOSE_PEER,     /* orderly end of file or reset: the usual way a guest goes */
 	VU_CLOSE_PROTOCOL, /* the peer broke the protocol: drop, count, log one limited line */
-	VU_CLOSE_DEADLINE, /* the peer sent half a message, or did not read its replies, for VU_DEADLINE_US */
+	VU_CLOSE_DEADLINE, /* the peer sent half a message, or did not take a reply, in time */
 	VU_CLOSE_MEMORY,   /* the peer took memory away under a mapping */
 	VU_CLOSE_RESOURCE, /* we are short of something: worth a retry */
 };
@@ -72,24 +75,25 @@ struct vu_backend_ops {
 
 struct vu_backend_config {
 	const char *name;           /* for log lines; copied */
-	uint64_t features;          /* virtio bits offered; VHOST_USER_F_PROTOCOL_FEATURES is added */
+	uint64_t features;          /* virtio bits offered; bit 30 is added */
 	unsigned int n_queue_pairs; /* 1..VU_MAX_QUEUE_PAIRS, answered to GET_QUEUE_NUM */
 	uint64_t deadline_us;       /* 0: VU_DEADLINE_US */
-	uint64_t first_message_us;  /* a peer that says nothing for so long is disconnected; 0: never */
-	const struct vu_backend_ops *ops; /* outlives the session; quiesce and resume are required */
+	uint64_t first_message_us;  /* a peer silent for so long is disconnected; 0: never */
+	/* Outlive the session; quiesce and resume are required. */
+	const struct vu_backend_ops *ops;
 	void *ctx;
 };
 
 /* Virtio bits that need what this library does not have: packed rings, an IOTLB, a dirty log. */
-#define VU_BACKEND_FEATURES_REFUSED \
-	(VU_BIT(34) | VU_BIT(33) | VU_BIT(VHOST_USER_F_LOG_ALL))
+#define VU_BACKEND_FEATURES_REFUSED (VU_BIT(34) | VU_BIT(33) | VU_BIT(VHOST_USER_F_LOG_ALL))
 
 struct vu_backend;
 struct vu_transport;
 
 /*
- * Takes over `fd` (connected stream socket) on success. NULL with errno ENOMEM, ENOTSOCK, EPROTOTYPE (no stream), or
- * EINVAL: queue pairs out of range, a feature of VU_BACKEND_FEATURES_REFUSED, or one whose prerequisite is not offered.
+ * Takes over `fd` (connected stream socket) on success. NULL with errno ENOMEM, ENOTSOCK,
+ * EPROTOTYPE (no stream), or EINVAL: queue pairs out of range, a feature of
+ * VU_BACKEND_FEATURES_REFUSED, or one whose prerequisite is not offered.
  */
 struct vu_backend *vu_backend_create(const struct vu_backend_config *config, int fd);
 
@@ -100,16 +104,17 @@ struct vu_backend *vu_backend_create_on(
 /* Quiesces (and does not resume), closes everything the session owns, frees it. NULL is allowed. */
 void vu_backend_destroy(struct vu_backend *session);
 
-/* For the event loop: the fd, and the poll events (POLLIN, and POLLOUT while replies wait) to watch. */
+/* For the event loop: what to poll, and for which events: POLLIN, or POLLOUT while a reply waits. */
 int vu_backend_fd(const struct vu_backend *session);
 short vu_backend_events(const struct vu_backend *session);
 
-/* When vu_backend_process() must be called even if the fd is silent, on the clock of base/clock.h; UINT64_MAX: never. */
+/* When to call vu_backend_process() even if nothing happens (base/clock.h); UINT64_MAX: never. */
 uint64_t vu_backend_deadline_us(const struct vu_backend *session);
 
 /*
- * Reads and answers what is there, at most a bounded number of messages so that other sessions get their turn; never blocks.
- * Returns 0, or -1 when the session is over: vu_backend_close_reason() says why and the caller destroys it.
+ * Reads and answers what is there, at most a bounded number of messages so that other sessions get
+ * their turn; never blocks. Returns 0, or -1 when the session is over: vu_backend_close_reason()
+ * says why and the caller destroys it.
  */
 int vu_backend_process(struct vu_backend *session);
 
@@ -126,8 +131,9 @@ const struct gmem *vu_backend_memory(const struct vu_backend *session);
 struct vu_ring *vu_backend_ring(struct vu_backend *session, unsigned int index);
 
 /*
- * Called by the user when a worker reported a broken ring: state becomes BROKEN, err fd is signalled, NEEDS_RESET shown.
- * Does nothing if device.breakage is VRING_INTACT or the ring is not running: the report was about an earlier life.
+ * Called by the user when a worker reported a broken ring: state becomes BROKEN, err fd is
+ * signalled, NEEDS_RESET shown. Does nothing if device.breakage is VRING_INTACT or the ring is not
+ * running: the report was about an earlier life.
  */
 void vu_backend_ring_broken(struct vu_backend *session, unsigned int index);
 

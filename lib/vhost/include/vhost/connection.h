@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One end of a vhost-user connection: whole messages in and out over a byte stream that also carries file descriptors.
+ * One end of a vhost-user connection: whole messages in and out over a byte stream that also
+ * carries file descriptors.
  *
- * Theory of operation. A stream has no borders, and file descriptors come with the first byte of a message. So the
- * header is asked for with exactly its 12 bytes and room for descriptors, the payload with exactly its own size and
- * without; a larger read could give the descriptors of the next message to this one. Nothing here blocks, and nothing
- * is allocated by what a peer sends: one message is held at a time in each direction. While a message waits to be sent
- * no other is read, which holds back a peer that asks without taking answers.
+ * Theory of operation. A stream has no borders, and file descriptors come with the first byte of a
+ * message. So the header is asked for with exactly its 12 bytes and room for descriptors, the
+ * payload with exactly its own size and without; a larger read could give the descriptors of the
+ * next message to this one. Nothing here blocks, and nothing is allocated by what a peer sends: one
+ * message is held at a time in each direction. While a message waits to be sent no other is read,
+ * which holds back a peer that asks without taking answers.
  *
- * Received descriptors belong to the message from the moment recvmsg() returns and are closed with it; whoever wants
- * one takes it out with vu_fds_take().
+ * Received descriptors belong to the message from the moment recvmsg() returns and are closed with
+ * it; whoever wants one takes it out with vu_fds_take().
  *
  * Thread rule: one thread at a time per connection.
  */
@@ -23,7 +25,8 @@
 
 #include <vhost/message.h>
 
-/* Linux lets 253 through per message (SCM_MAX_FD); alignment of the control buffer can make room for one more. */
+/* Linux lets 253 through per message (SCM_MAX_FD); alignment of the control buffer can make room
+ * for one more. */
 #define VU_FDS_MAX 254
 
 struct vu_fds {
@@ -38,10 +41,11 @@ void vu_fds_close(struct vu_fds *fds);
 
 /*
  * What carries the bytes. All calls return at once.
- * receive: 1..size bytes into `data`; descriptors that came along are appended to `fds`, or lost if it is NULL.
- *          0: the peer has closed. -EAGAIN: nothing there. -EMFILE: descriptors were lost on the way, for want of room.
- * send:    1..size bytes sent, and with the first of them the descriptors (which stay the caller's). -EAGAIN: no room.
- * fd:      what to poll, -1 if there is nothing to poll.
+ * receive: 1..size bytes into `data`; descriptors that came along are appended to `fds`, or lost if
+ * it is NULL. 0: the peer has closed. -EAGAIN: nothing there. -EMFILE: descriptors were lost on the
+ * way, for want of room. send:    1..size bytes sent, and with the first of them the descriptors
+ * (which stay the caller's). -EAGAIN: no room. fd:      what to poll, -1 if there is nothing to
+ * poll.
  */
 struct vu_transport_ops {
 	ssize_t (*receive)(void *ctx, void *data, size_t size, struct vu_fds *fds);
@@ -56,7 +60,8 @@ struct vu_transport {
 	void *ctx;
 };
 
-/* A transport over a connected stream socket, which it owns. -ENOTSOCK or -EPROTOTYPE: not a stream socket. */
+/* A transport over a connected stream socket, which it owns. -ENOTSOCK or -EPROTOTYPE: not a stream
+ * socket. */
 int vu_transport_socket(struct vu_transport *transport, int fd);
 
 struct vu_message {
@@ -94,10 +99,11 @@ void vu_connection_expect(struct vu_connection *connection, uint64_t timeout_us)
 void vu_connection_close(struct vu_connection *connection);
 
 /*
- * Reads on. Returns 1 when connection->in is a whole message, which stays until vu_connection_next(); 0 when more must
- * come. -ECONNRESET: the peer has closed (error is "" if that was between messages). -EPROTO: version, reply bit, size,
- * or descriptors in the middle. -EMFILE: descriptors were lost. -ETIMEDOUT. Others as recvmsg(2).
- * `want_reply`: the reply bit must be set (front end waiting), otherwise it must be clear.
+ * Reads on. Returns 1 when connection->in is a whole message, which stays until
+ * vu_connection_next(); 0 when more must come. -ECONNRESET: the peer has closed (error is "" if
+ * that was between messages). -EPROTO: version, reply bit, size, or descriptors in the middle.
+ * -EMFILE: descriptors were lost. -ETIMEDOUT. Others as recvmsg(2). `want_reply`: the reply bit
+ * must be set (front end waiting), otherwise it must be clear.
  */
 int vu_connection_receive(struct vu_connection *connection, bool want_reply);
 /* As vu_connection_receive(), but only the size is checked: for tests that look at raw replies. */
@@ -106,12 +112,14 @@ int vu_connection_receive_any(struct vu_connection *connection);
 void vu_connection_next(struct vu_connection *connection);
 
 /*
- * Sends a message, now or as far as possible; n_payload may differ from header->size in tests. The descriptors are
- * duplicated if they must wait. -EBUSY while an earlier message waits; -EPIPE and others: the connection is over.
+ * Sends a message, now or as far as possible; n_payload may differ from header->size in tests. The
+ * descriptors are duplicated if they must wait. -EBUSY while an earlier message waits; -EPIPE and
+ * others: the connection is over.
  */
 int vu_connection_send(struct vu_connection *connection, const struct vu_header *header,
 	const void *payload, size_t n_payload, const int *fds, unsigned int n_fds);
-/* Sends on. 1: nothing waits any more; 0: some does; -ETIMEDOUT or as sendmsg(2): the connection is over. */
+/* Sends on. 1: nothing waits any more; 0: some does; -ETIMEDOUT or as sendmsg(2): the connection is
+ * over. */
 int vu_connection_flush(struct vu_connection *connection);
 
 /* What the event loop needs. UINT64_MAX: no deadline. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The messages of vhost-user as both roles see them: numbers, payloads and, in one row per message, what is legal.
+ * The messages of vhost-user as both roles see them: numbers, payloads and, in one row per message,
+ * what is legal.
  *
- * Plain data, no state, any thread. Integers are in the host's byte order (vhost-user, "Message format").
+ * Plain data, no state, any thread. Integers are in the host's byte order.
  */
 #ifndef VHOST_MESSAGE_H
 #define VHOST_MESSAGE_H
@@ -57,7 +58,7 @@ struct vu_header {
 	uint32_t size; /* bytes of the payload alone */
 };
 
-/* A longer payload closes the connection before it is read. The longest known one has 2056 bytes. */
+/* A longer payload closes the connection before it is read. The longest known has 2056 bytes. */
 #define VU_PAYLOAD_MAX 4096
 
 /* Regions of one SET_MEM_TABLE. */
@@ -100,7 +101,7 @@ struct vu_mem_region_payload {
 	struct vu_region_payload region;
 };
 
-/* Older QEMU stopped four bytes before the end of the single region: the upper half of an offset that was zero. */
+/* Older QEMU left out the last four bytes of the single region, half of an offset that was zero. */
 #define VU_MEM_REGION_BYTES_OLD 36
 
 _Static_assert(sizeof(struct vu_header) == 12, "as on the wire");
@@ -119,18 +120,19 @@ enum vu_fd_rule {
 	VU_FDS_TOLERATED,  /* 0; 1 is closed unused (REM_MEM_REG of older QEMU) */
 };
 
-/* What must have been negotiated: a protocol feature bit as is, a virtio feature bit through VU_GATE_VIRTIO(). */
+/* What must have been negotiated: a protocol feature bit, or a virtio feature bit so marked. */
 #define VU_GATE_NONE        (-1)
 #define VU_GATE_VIRTIO(bit) (64 + (bit))
 
 /* Payload bytes of the message's own reply, or one of these. */
-#define VU_REPLY_ACK      (-1) /* none of its own; a u64 if REPLY_ACK is negotiated and need_reply set */
+#define VU_REPLY_ACK      (-1) /* none of its own; the u64 of REPLY_ACK if asked for */
 #define VU_REPLY_VARIABLE (-2)
 
 /*
  * One row per front-end request:
  *   X(id, name, payload min, payload max, fd rule, gate, reply, handler of the back end)
- * `unsupported` stands for messages whose gate a net back end never offers (or, without a gate, that are not for net).
+ * `unsupported` stands for messages whose gate a net back end never offers (or, without a gate,
+ * that are not for net).
  */
 #define VU_REQUESTS(X) \
 	X(1, GET_FEATURES, 0, 0, VU_FDS_NONE, VU_GATE_NONE, 8, get_features) \
@@ -241,16 +243,18 @@ const struct vu_rule *vu_backend_request_rule(uint32_t request);
 const char *vu_request_name(uint32_t request);
 
 /* True if what the message needs is among the negotiated bits. */
-bool vu_rule_gate_is_open(const struct vu_rule *rule, uint64_t features, uint64_t protocol_features);
+bool vu_rule_gate_is_open(
+	const struct vu_rule *rule, uint64_t features, uint64_t protocol_features);
 
-/* Names of feature and protocol feature bits ("MRG_RXBUF", "REPLY_ACK"), or NULL for bits without a name. */
+/* Names of feature and protocol feature bits ("MRG_RXBUF", "REPLY_ACK"); NULL: it has none. */
 const char *vu_feature_name(unsigned int bit);
 const char *vu_protocol_feature_name(unsigned int bit);
 
 /*
- * Virtio 5.1.3.1: some features need others. Returns -1 if the set is consistent, otherwise a bit whose prerequisite is
- * missing, and *needed (may be NULL) is that prerequisite (one of them, where any of several would do).
- * Prerequisites that lie in the control queue are not asked for: a VMM that serves that queue itself does not tell.
+ * Virtio 5.1.3.1: some features need others. Returns -1 if the set is consistent, otherwise a bit
+ * whose prerequisite is missing; *needed (may be NULL) is that prerequisite, or one of several that
+ * would do. Those that lie in the control queue are not asked for: a VMM that serves that queue
+ * itself does not pass its bit on.
  */
 int vu_features_inconsistent(uint64_t features, unsigned int *needed);
 
