@@ -198,7 +198,7 @@ static json_t *own_json(const struct run *run)
 	return json_pack("{s:f, s:f, s:f, s:I, s:I, s:I}", "cycles_per_frame",
 		cycles_per_frame(run), "busy_percent", busy_percent(run), "frames_per_turn",
 		frames_per_turn(run), "disturbed_turns", (json_int_t)run->n_disturbed_turns,
-		"preempted", (json_int_t)run->n_preempted);
+		"preempted", (json_int_t)run->n_preempted, "kicks", (json_int_t)n_kicks(run));
 }
 
 static void result_json(const struct run *run, const struct verdict *all, const char *const *failed,

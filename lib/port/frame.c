@@ -98,7 +98,7 @@ void frame_retag(const struct frame *in, bool tag, struct frame *out, struct fra
 		 * What lies behind the tag stays where it was in the room: the tag takes bytes of
 		 * `before`.
 		 */
-		out->head = room->head - FRAME_TAG_LEN;
+		out->head = &room->before[sizeof(room->before) - FRAME_TAG_LEN];
 		out->head_len = in->head_len + FRAME_TAG_LEN;
 		out->len = in->len + FRAME_TAG_LEN;
 		memcpy(out->head, in->head, FRAME_MACS_LEN);

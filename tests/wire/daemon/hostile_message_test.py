@@ -272,6 +272,14 @@ class Floods(HostileTest):
             front_end.close()
         self.assert_log_is_limited()
 
+    def test_polite_refusals_over_many_connections_are_limited_as_well(self):
+        """The connection survives a refusal that can be said, and its line must not start a new limit each time."""
+        for _ in range(50):
+            front_end = self.front_end(negotiate=True)
+            with self.assertRaises(Refused):
+                front_end.tell_u64(NET_SET_MTU, 1)
+        self.assert_log_is_limited()
+
 
 if __name__ == '__main__':
     bed.main()

@@ -14,7 +14,7 @@ from bed import ethernet
 from hostile import EVIL, PEER, HostileTest, RingTest
 from vhost_user import *
 
-GPA, UVA, SIZE = 0x4000_0000, 0x7e00_0000_0000, 1 << 20
+GPA, UVA, SIZE = 0x4000_0000, 0x7e00_0000_0000, 4 << 20
 TOP = 1 << 64
 
 
