@@ -102,7 +102,7 @@ static uint8_t offloads_of(uint64_t features, unsigned int csum, unsigned int ts
 			 (has(features, tso6) ? FRAME_NEEDS_TSO6 : 0));
 }
 
-/* Finds the usable rings and sets their queues up for what was negotiated. */
+/* Finds the usable rings and sets their queues up for what was negotiated. Workers poll them, so kicks are not wanted. */
 static void queues_update(struct guest *guest)
 {
 	uint64_t features = vu_backend_features(guest->session);
@@ -125,6 +125,7 @@ static void queues_update(struct guest *guest)
 		if (tx->ring->state == VU_RING_RUNNING && tx->ring->enabled) {
 			tx->base.numa_node = node_of(tx->ring->device.used);
 			ring_to_node(tx->ring, tx->base.numa_node);
+			vring_device_set_kick(&tx->ring->device, false);
 			guest->tx_usable[guest->n_tx++] = tx;
 		}
 		rx->ring = vu_backend_ring(guest->session, 2 * pair + 1);
@@ -135,6 +136,7 @@ static void queues_update(struct guest *guest)
 		if (rx->ring->state == VU_RING_RUNNING) {
 			rx->base.numa_node = node_of(rx->ring->device.used);
 			ring_to_node(rx->ring, rx->base.numa_node);
+			vring_device_set_kick(&rx->ring->device, false);
 			guest->rx_usable[guest->n_rx++] = rx;
 		}
 	}

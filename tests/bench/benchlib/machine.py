@@ -142,7 +142,11 @@ def share_set(pid, nice):
             file.write(str(nice))
     except OSError:
         pass
-    for tid in map(int, os.listdir(f'/proc/{pid}/task')):
+    try:
+        tids = os.listdir(f'/proc/{pid}/task')
+    except FileNotFoundError:
+        return  # it has ended
+    for tid in map(int, tids):
         try:
             os.setpriority(os.PRIO_PROCESS, tid, nice)
         except OSError:

@@ -11,12 +11,16 @@ from .process import BenchError, Process, wait_until
 WAIT_SHARE_MAX = 0.01
 # The answers to the counter queries may blur the window's length by this share.
 BLUR_SHARE_MAX = 0.02
-# Between the CPUs' speeds at their best and those of an undisturbed window.
+# Between what cpu_probe showed at its best and what counts as the same.
 PROBE_FACTOR_MAX = 1.3
 # Real-time windows in a row would make the kernel step in; others want the CPUs, too.
 PAUSE_S = 0.15
 # To connect, negotiate and learn where the peer is.
 TRAFFIC_TIMEOUT_S = 15
+# Against other programs, while a worker is stepped.
+STEPPING_NICE = -10
+# Frames that either worker takes in one poll at most.
+BURST = 32
 # More than a generator sends to teach a bridge where it is.
 TRAFFIC_PACKETS = 10000
 
@@ -74,12 +78,16 @@ def disturbances(result, best_probe):
         found.append('waited')
     if result['blur_share'] > BLUR_SHARE_MAX:
         found.append('late counters')
-    if result['probe']['line'] > best_probe['line'] * PROBE_FACTOR_MAX:
-        found.append('CPUs apart')
     if result['probe']['adds'] > best_probe['adds'] * PROBE_FACTOR_MAX or \
             result['probe']['parallel_adds'] > best_probe['parallel_adds'] * PROBE_FACTOR_MAX:
         found.append('slow CPU')
     return found
+
+
+def placement(result, best_probe):
+    """A virtual machine's host moves its CPUs: how far apart they were, against the run's best."""
+    far = result['probe']['line'] > best_probe['line'] * PROBE_FACTOR_MAX
+    return 'apart' if far else 'near'
 
 
 def _wait_for_traffic(context, backend, generator):
@@ -112,21 +120,28 @@ def rate(context, backend, generator):
 
 
 def instructions(context, backend, generator, n_instructions, addresses=False):
-    """Instructions per packet of the worker by function, exact: both ends at the same place of its
-    loop, the packet counters read while it stands there."""
+    """Instructions per packet of the worker by function, at full bursts."""
     _wait_for_traffic(context, backend, generator)
+    for _ in range(context.attempts):
+        counted = _step(context, backend, generator, n_instructions, addresses)
+        if counted['packets'] >= BURST * counted['rounds']:
+            break
+    return counted
+
+
+def _step(context, backend, generator, n_instructions, addresses):
+    """Both ends at the entry of the worker's receive function, the packet counters read while it
+    stands there: the quotient is exact."""
     argv = [context.program('tests/bench/step_count'), '--json', '--sync',
             '--tid', str(backend.worker_tid()), '--instructions', str(n_instructions),
-            '--timeout', str(context.step_timeout_s)]
-    argv += ['--anchor', backend.anchor] if backend.anchor else ['--warm-up', str(n_instructions)]
+            '--timeout', str(context.step_timeout_s), '--anchor', backend.anchor]
     argv += ['--addresses'] if addresses else []
     # on the worker's CPU: the two take turns anyway
     stepper = Process(argv, context.backend_cpu, context.log_path('step_count'), text=True,
                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        # stepping keeps these two busy; the generator has next to nothing to do and polls
-        for process, nice in ((stepper, -10), (backend, -10), (generator, 10)):
-            machine.share_set(process.pid, nice)
+        for process in (stepper, backend, generator):
+            machine.share_set(process.pid, STEPPING_NICE)
         packets = []
         for expected in ('begin\n', 'end\n'):
             if stepper.popen.stdout.readline() != expected:
@@ -138,12 +153,14 @@ def instructions(context, backend, generator, n_instructions, addresses=False):
         counted = json.loads(stepper.popen.stdout.read())
     finally:
         stepper.end()
-        machine.share_set(backend.pid, 0)
+        for process in (backend, generator):
+            machine.share_set(process.pid, 0)
     n_packets = packets[1] - packets[0]
     if n_packets <= 0:
         raise BenchError(f'{backend.name}: no packets in {counted["instructions"]} instructions')
     counted['packets'] = n_packets
     counted['per_packet'] = counted['instructions'] / n_packets
+    counted['packets_per_poll'] = n_packets / counted['rounds']
     for row in counted.get('functions', []) + counted.get('addresses', []):
         row['per_packet'] = row['instructions'] / n_packets
     return counted

@@ -4,45 +4,56 @@ import statistics
 
 from . import measure
 
+CASES = {'pair': 'guest to guest', 'loop': 'one guest, loop'}
+PLACEMENTS = ('near', 'apart')
 
-def summary(values):
-    values = [value for value in values if value is not None]
+
+def _classify(cell, best_probe):
+    for one in cell['rounds']:
+        one['disturbed_by'] = measure.disturbances(one, best_probe)
+        one['placement'] = measure.placement(one, best_probe)
+
+
+def _undisturbed(cell, placement):
+    return [one for one in cell['rounds']
+            if not one['disturbed_by'] and one['placement'] == placement]
+
+
+def enough(sides, best_probe, n_rounds):
+    """Has some placement of the CPUs that many undisturbed rounds on every side?"""
+    for cell in sides.values():
+        _classify(cell, best_probe)
+    return any(all(len(_undisturbed(cell, placement)) >= n_rounds for cell in sides.values())
+               for placement in PLACEMENTS)
+
+
+def _spread_of(rounds, key):
+    values = [one[key] for one in rounds if one.get(key) is not None]
     if not values:
         return None
-    return {'median': statistics.median(values), 'min': min(values), 'max': max(values),
-            'n': len(values)}
+    return {'median': statistics.median(values), 'min': min(values), 'max': max(values)}
 
 
-def _kinds(cell):
-    """Rounds by how far they can be trusted: undisturbed ones, and those with nothing against them
-    but that the host had moved the CPUs apart, which compare with their like."""
-    return {'clean': [one for one in cell['rounds'] if not one['disturbed_by']],
-            'CPUs apart': [one for one in cell['rounds'] if one['disturbed_by'] == ['CPUs apart']]}
+def _numbers(rounds):
+    numbers = {key: _spread_of(rounds, key) for key in (
+        'mpps', 'cycles_per_packet', 'generator_cycles_per_packet', 'packets_per_burst')}
+    numbers['n_rounds'] = len(rounds)
+    numbers['switches'] = {key: sum(one['interference'][key] for one in rounds) for key in (
+        'worker_nonvoluntary', 'worker_voluntary', 'generator_nonvoluntary',
+        'generator_voluntary', 'steal')}
+    return numbers
 
 
 def summarise(cell, best_probe):
-    """Fills in the medians of one case of one side: of its clean rounds, if it has any."""
-    for one in cell['rounds']:
-        one['disturbed_by'] = measure.disturbances(one, best_probe)
-    kinds = _kinds(cell)
-    chosen = kinds['clean'] or kinds['CPUs apart'] or cell['rounds']
-    for key in ('mpps', 'cycles_per_packet', 'generator_cycles_per_packet', 'packets_per_burst'):
-        cell[key] = summary([one.get(key) for one in chosen])
-    cell['clean_rounds'] = len(kinds['clean'])
+    """Medians of one case of one side, apart for each placement of the CPUs; those of disturbed
+    rounds only if there is nothing else."""
+    _classify(cell, best_probe)
+    cell['numbers'] = {placement: _numbers(_undisturbed(cell, placement))
+                       for placement in PLACEMENTS if _undisturbed(cell, placement)}
+    if not cell['numbers']:
+        cell['numbers'] = {'disturbed': _numbers(cell['rounds'])}
+    cell['disturbed_rounds'] = sum(bool(one['disturbed_by']) for one in cell['rounds'])
     cell['replaced_windows'] = sum(one['replaced'] for one in cell['rounds'])
-    for key in ('worker_nonvoluntary', 'worker_voluntary', 'generator_nonvoluntary',
-                'generator_voluntary', 'steal'):
-        cell[key] = sum(one['interference'][key] for one in chosen)
-    return cell
-
-
-def compared_cycles(ours, theirs):
-    """(median of ringway's cycles, of testpmd's, kind of rounds), or None: nothing comparable."""
-    for kind in ('clean', 'CPUs apart'):
-        pair = [[one['cycles_per_packet'] for one in _kinds(cell)[kind]] for cell in (ours, theirs)]
-        if all(pair):
-            return statistics.median(pair[0]), statistics.median(pair[1]), kind
-    return None
 
 
 def _spread(numbers, digits):
@@ -52,60 +63,77 @@ def _spread(numbers, digits):
             f'{numbers["max"]:.{digits}f})')
 
 
-def _remarks(cell):
-    """What to know before believing the cycles."""
+def _remarks(cell, placement, numbers):
+    """What to know before believing the numbers."""
     remarks = []
-    if cell['clean_rounds'] == 0:
-        reasons = sorted({word for one in cell['rounds'] for word in one['disturbed_by']})
-        remarks.append(f'no clean round ({", ".join(reasons)})')
-    elif cell['clean_rounds'] < len(cell['rounds']):
-        remarks.append(f'{cell["clean_rounds"]} of {len(cell["rounds"])} rounds clean')
-    source = cell['generator_cycles_per_packet']
-    if source and source['median'] > cell['cycles_per_packet']['median']:
+    if placement == 'disturbed':
+        remarks += sorted({word for one in cell['rounds'] for word in one['disturbed_by']})
+    source = numbers['generator_cycles_per_packet']
+    if source and source['median'] > numbers['cycles_per_packet']['median']:
         remarks.append('generator is slower')
     if cell['failed_checks']:
         remarks.append(f'ringbench: {", ".join(sorted(set(cell["failed_checks"])))}')
+    count = cell.get('instructions')
+    if count and count['packets_per_poll'] < measure.BURST:
+        remarks.append(f'stepped at {count["packets_per_poll"]:.1f} packets per poll')
     return ', '.join(remarks)
 
 
-CASES = {'pair': 'guest to guest', 'loop': 'one guest, loop'}
+ROW = '{:<16} {:>5} {:<8} {:<9} {:>2} {:>22} {:>24} {:>9} {:>8} {:>8}  {}'
+
+
+def _row(case, side, cell, placement):
+    topology, size = case
+    numbers = cell['numbers'][placement]
+    source = numbers['generator_cycles_per_packet']
+    switches = numbers['switches']
+    return ROW.format(
+        CASES[topology], size, side, placement, numbers['n_rounds'], _spread(numbers['mpps'], 2),
+        _spread(numbers['cycles_per_packet'], 1),
+        f'{cell["instructions"]["per_packet"]:.1f}' if 'instructions' in cell else '-',
+        f'{source["median"]:.0f}' if source else '-',
+        f'{switches["worker_nonvoluntary"]}/{switches["worker_voluntary"]}',
+        _remarks(cell, placement, numbers)).rstrip()
 
 
 def table(results):
-    """One row per case and side, and per case the ratio of ringway to testpmd."""
-    form = '{:<16} {:>5} {:<8} {:>22} {:>24} {:>9} {:>9} {:>12}  {}'
-    out = [form.format('case', 'bytes', 'side', 'Mpps', 'TSC cycles/packet', 'instr/pkt',
-                       'gen. TSC', 'csw inv/vol', 'remarks')]
-    for (topology, size), sides in results.items():
-        for side, cell in sides.items():
-            count = cell.get('instructions')
-            source = cell['generator_cycles_per_packet']
-            switches = f'{cell["worker_nonvoluntary"]}/{cell["worker_voluntary"]}'
-            out.append(form.format(
-                CASES[topology], size, side, _spread(cell['mpps'], 2),
-                _spread(cell['cycles_per_packet'], 1),
-                f'{count["per_packet"]:.1f}' if count else '-',
-                f'{source["median"]:.0f}' if source else '-',
-                switches, _remarks(cell)).rstrip())
+    """A row per case, placement of the CPUs and side, and what ringway takes of testpmd's."""
+    out = [ROW.format('case', 'bytes', 'side', 'CPUs', 'n', 'Mpps', 'TSC cycles/packet',
+                      'instr/pkt', 'gen. TSC', 'inv/vol', 'remarks')]
+    for case, sides in results.items():
+        for placement in (*PLACEMENTS, 'disturbed'):
+            out += [_row(case, side, cell, placement) for side, cell in sides.items()
+                    if placement in cell['numbers']]
         if len(sides) == 2:
-            out.append(f'{"":<22} {_comparison(sides["ringway"], sides["testpmd"])}')
+            out.append(f'{"":<22} {_comparison(sides)}')
     return '\n'.join(out)
 
 
-def _comparison(ours, theirs):
-    shares = []
-    cycles = compared_cycles(ours, theirs)
-    if cycles:
-        shares.append(f'{cycles[0] / cycles[1]:.2f} of the cycles'
-                      + (f' ({cycles[2]})' if cycles[2] != 'clean' else ''))
-    if 'instructions' in ours and 'instructions' in theirs:
-        share = ours['instructions']['per_packet'] / theirs['instructions']['per_packet']
-        shares.append(f'{share:.2f} of the instructions')
-    return f'ringway takes {" and ".join(shares)}' if shares else 'cycles cannot be compared'
+def _cycles_compared(sides):
+    """[(placement, ringway's cycles, testpmd's)] where both have undisturbed rounds."""
+    ours, theirs = sides['ringway']['numbers'], sides['testpmd']['numbers']
+    return [(placement, ours[placement]['cycles_per_packet']['median'],
+             theirs[placement]['cycles_per_packet']['median'])
+            for placement in PLACEMENTS if placement in ours and placement in theirs]
+
+
+def _instructions_compared(sides):
+    """(ringway's instructions, testpmd's), or None."""
+    counts = [sides[side].get('instructions') for side in ('ringway', 'testpmd')]
+    return tuple(count['per_packet'] for count in counts) if all(counts) else None
+
+
+def _comparison(sides):
+    shares = [f'{ours / theirs:.2f} of the cycles ({placement})'
+              for placement, ours, theirs in _cycles_compared(sides)]
+    counts = _instructions_compared(sides)
+    if counts:
+        shares.append(f'{counts[0] / counts[1]:.2f} of the instructions')
+    return f'ringway takes {", ".join(shares)}' if shares else 'nothing to compare'
 
 
 def features(results):
-    """What was negotiated, by side; one line if it was the same in every case."""
+    """What was negotiated, by side; one set if it was the same in every case."""
     seen = {}
     for sides in results.values():
         for side, cell in sides.items():
@@ -122,14 +150,13 @@ def requirement(results):
     sides = results.get(('pair', 64), {})
     if not {'ringway', 'testpmd'} <= set(sides):
         return 'not measured on both sides'
-    ours, theirs = sides['ringway'], sides['testpmd']
-    cycles = compared_cycles(ours, theirs)
-    if cycles is None:
-        return 'no rounds to compare; the machine is too busy for TSC cycles'
-    pairs = [('TSC cycles', cycles[0], cycles[1])]
-    if 'instructions' in ours and 'instructions' in theirs:
-        pairs.append(('instructions', ours['instructions']['per_packet'],
-                      theirs['instructions']['per_packet']))
-    slower = [f'{mine:.1f} {what} per packet, testpmd {other:.1f}'
-              for what, mine, other in pairs if mine > other]
+    cycles = _cycles_compared(sides)
+    if not cycles:
+        return 'no undisturbed rounds to compare; the machine is too busy for TSC cycles'
+    pairs = [(f'TSC cycles (CPUs {placement})', ours, theirs) for placement, ours, theirs in cycles]
+    counts = _instructions_compared(sides)
+    if counts:
+        pairs.append(('instructions', *counts))
+    slower = [f'{ours:.1f} {what} per packet, testpmd {theirs:.1f}'
+              for what, ours, theirs in pairs if ours > theirs]
     return '; '.join(slower) or None

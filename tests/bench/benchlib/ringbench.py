@@ -8,6 +8,8 @@ from .process import BenchError, Process, threads
 
 # Longer than any measurement: the bench ends it with SIGINT, upon which it reports.
 DURATION_S = 600
+# A stepped worker takes a second for a burst.
+STALL_S = 15
 
 
 class RingbenchGenerator:
@@ -18,6 +20,7 @@ class RingbenchGenerator:
         argv = [context.program('app/ringbench/ringbench'), '--json', '--topology', topology,
                 '--size', str(size), '--ring', str(context.ring),
                 '--window', str(context.in_flight), '--duration', str(DURATION_S),
+                '--stall', str(STALL_S),
                 '--cpu', str(context.generator_cpu)]
         for path in sockets:
             argv += ['--socket', path]

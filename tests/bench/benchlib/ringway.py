@@ -31,7 +31,7 @@ control: {{socket: {control}}}
 class RingwayBackend:
     """One worker on the back end's CPU, the control thread beside it."""
     name = 'ringway'
-    anchor = 'forward_notify'  # once per round that moved something
+    anchor = 'guest_receive'
 
     def __init__(self, context, topology):
         self.rpc = None

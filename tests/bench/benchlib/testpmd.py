@@ -3,11 +3,11 @@
 import os
 import re
 
+from .measure import BURST
 from .process import BenchError, Console, threads
 
 PROMPT = 'testpmd>'
 UNASKED = r'Port \d+: [\w ]+ event'
-BURST = 32
 # of the feature bits net_vhost logs, those of a net device without offloads
 FEATURES = {15: 'MRG_RXBUF', 22: 'MQ', 28: 'INDIRECT_DESC', 29: 'EVENT_IDX',
             30: 'PROTOCOL_FEATURES', 32: 'VERSION_1', 34: 'RING_PACKED', 35: 'IN_ORDER'}

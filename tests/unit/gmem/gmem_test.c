@@ -11,6 +11,14 @@
 
 #define MIB (1ULL << 20)
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SANITIZED 0
+#endif
+
 static char error[256];
 
 static int file;
@@ -210,7 +218,7 @@ static void unwinds_when_a_mapping_fails(void **state)
 	struct gmem *mem = NULL;
 	int sparse;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if SANITIZED
 	print_message("skipped: a sanitizer's shadow memory does not live under RLIMIT_AS\n");
 	skip();
 #endif

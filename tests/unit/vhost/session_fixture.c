@@ -133,7 +133,8 @@ static const struct vu_backend_ops ops = {
 
 /*
  * The guard keeps a note for each mapping there ever was at the same time, and uses it again for
- * the next one. More than any test needs are made once, so that they are not taken for a leak.
+ * the next one. More than any test needs are made once, so that they are not taken for a leak; so is
+ * what the first signal to an eventfd leaves behind.
  */
 static void process_warm_up(void)
 {

@@ -3,8 +3,8 @@
  * The device side of a virtqueue (virtio 1.3, 2.7 split; packed takes its place behind the same verbs).
  *
  * The driver is hostile. Every index and descriptor is read once into private memory, checked there, and only the copy
- * is used; a chain is bounded by the ring size, VRING_CHAIN_MAX pieces and 2^32 bytes; every address is translated with
- * its length. Nothing here blocks, logs, allocates or calls the system.
+ * is used; a chain is bounded by the ring size, VRING_CHAIN_MAX pieces and 2^32 - 1 bytes, a call by what a burst holds;
+ * every address is translated with its length. Nothing here blocks, logs, allocates or calls the system.
  *
  * A burst through a transmit ring (driver to device), with no copy inside this library:
  *
@@ -134,7 +134,8 @@ struct vring_device {
 /*
  * Starts a ring. The used index is taken from guest memory (virtio 2.7.8 through vhost-user SET_VRING_BASE, which carries
  * the available index only). Notifications are asked for or not with vring_device_set_kick().
- * Returns 0, or -EINVAL for a size that is not legal.
+ * Returns 0, or -EINVAL for a size that is not legal or a part that is not aligned in our address space (a front end may
+ * map its memory so that aligned guest addresses are not aligned here).
  */
 int vring_device_init(struct vring_device *ring, const struct vring_config *config);
 
@@ -156,20 +157,27 @@ struct vring_grant {
  * Reserves receive buffers for frames of lengths[i] bytes each (header included, > 0), in order.
  * Returns how many frames were dealt with: fewer than n_frames when the ring ran out of buffers, -EPROTO if it is broken.
  * A dealt-with frame has n == 0 in its grant if it can never fit: without mergeable buffers, longer than the next
- * buffer, which stays for the next frame; with them, more than VRING_BURST_MAX buffers.
- * burst->n counts every buffer taken, refused ones (used_len 0) included; return all of them.
+ * buffer, which stays for the next frame; with them, more than VRING_BURST_MAX buffers, or than the whole ring has.
+ * burst->n counts every buffer taken; return all of them, also when no frame was dealt with. Those in no grant are
+ * refused ones, and good ones a frame had gathered before it met a refused one: a frame's buffers lie side by side in
+ * the used ring, so it starts anew behind. Their used_len stays 0.
  */
 int vring_device_reserve(struct vring_device *ring, struct vring_burst *burst,
 	const uint32_t *lengths, unsigned int n_frames, struct vring_grant *grants);
 
-/* Writes used entries for the first n buffers of the burst and takes them off the available ring. Not yet visible. */
+/*
+ * Writes used entries for the first n buffers of the burst and takes them off the available ring. Not yet visible.
+ * Faults are counted here, so that a buffer peeked twice counts once.
+ */
 void vring_device_return(struct vring_device *ring, const struct vring_burst *burst, unsigned int n);
 
 /* Makes returned entries visible: release store of the used index. (virtio 2.7.8.2) */
 void vring_device_publish(struct vring_device *ring);
 
 /*
- * Whether the driver wants to be notified of what was published since the last time this was asked (2.7.7.2).
+ * Whether the driver wants to be notified of what was published since the last time this was asked (2.7.7.2). With event
+ * index the first answer after init is yes once something was published, since whoever served the ring before may have
+ * died between publishing and calling.
  * Contains the full fence between the used index and the driver's suppression data (fence A, pairs with the driver's
  * fence between its suppression data and its look at the used index).
  */
