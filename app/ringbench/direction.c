@@ -10,8 +10,8 @@
  * an eighth. */
 static uint64_t default_window(const struct direction *direction, const struct options *options)
 {
-	const struct ring *rx = &direction->to->queues[0].rx.ring;
-	const struct ring *tx = &direction->from->queues[0].tx.ring;
+	const struct vring_fixed *rx = &direction->to->queues[0].rx.ring;
+	const struct vring_fixed *tx = &direction->from->queues[0].tx.ring;
 	uint32_t size = options_max_size(options) + FRAME_VLAN_LEN;
 	uint64_t buffers = session_buffers_per_frame(direction->to, size);
 	uint64_t frames;

@@ -217,7 +217,7 @@ static void receive_parts(struct receiver *receiver, uint64_t now)
 	uint32_t done = 0;
 
 	for (unsigned int i = 0; i < receiver->n_parts; i++) {
-		const struct ring_used *part = &receiver->parts[i];
+		const struct vring_fixed_used *part = &receiver->parts[i];
 
 		/* 5.1.6.4.1: all but the last are filled. */
 		if (i + 1 < receiver->n_parts && part->len != receiver->ring->buffer_bytes)
@@ -231,7 +231,7 @@ static void receive_parts(struct receiver *receiver, uint64_t now)
 
 /* Returns how many buffers were finished with and are now in `slots`. */
 static __attribute__((noinline)) unsigned int receive_spread(
-	struct receiver *receiver, const struct ring_used *used, uint16_t *slots, uint64_t now)
+	struct receiver *receiver, const struct vring_fixed_used *used, uint16_t *slots, uint64_t now)
 {
 	unsigned int n = 0;
 
@@ -267,7 +267,7 @@ int receiver_poll(struct receiver *receiver, unsigned int max, uint64_t now)
 	struct session_ring *entry = receiver->ring;
 	bool mergeable = receiver->direction->mergeable;
 	unsigned int n_done = 0;
-	int n = ring_collect(&entry->ring, receiver->used, max);
+	int n = vring_fixed_collect(&entry->ring, receiver->used, max);
 
 	if (n <= 0)
 		return n;
@@ -286,9 +286,9 @@ int receiver_poll(struct receiver *receiver, unsigned int max, uint64_t now)
 		receive_frame(receiver, buffer, receiver->used[i].len, now);
 		receiver->slots[n_done++] = receiver->used[i].slot;
 	}
-	ring_offer(&entry->ring, receiver->slots, n_done);
-	ring_publish(&entry->ring);
-	if (ring_needs_kick(&entry->ring))
+	vring_fixed_offer(&entry->ring, receiver->slots, n_done);
+	vring_fixed_publish(&entry->ring);
+	if (vring_fixed_needs_kick(&entry->ring))
 		session_kick(entry);
 	return n;
 }

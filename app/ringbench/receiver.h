@@ -19,9 +19,9 @@ struct receiver {
 	unsigned int n_parts;
 	unsigned int n_wanted;
 	uint32_t parts_len;
-	struct ring_used *parts; /* n_slots */
+	struct vring_fixed_used *parts; /* n_slots */
 	/* Scratch for one poll; n_slots each. */
-	struct ring_used *used;
+	struct vring_fixed_used *used;
 	uint16_t *slots;
 	uint8_t *frame; /* a frame in one piece, header included */
 };

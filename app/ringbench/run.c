@@ -90,11 +90,11 @@ static unsigned int allowance(struct run *run, struct sender *sender, uint64_t n
 }
 
 static int fail_ring(
-	struct run *run, const struct lane *lane, const char *name, const struct ring *ring)
+	struct run *run, const struct lane *lane, const char *name, const struct vring_fixed *ring)
 {
 	run_set_error(run, "socket %u (%s): %s ring of queue pair %u: %s", lane->session->number,
 		lane->session->socket->path, name, lane->sender.queue,
-		ring_breakage_name(ring->breakage));
+		vring_fixed_breakage_name(ring->breakage));
 	return -EPROTO;
 }
 
@@ -252,8 +252,8 @@ static bool has_untaken(struct run *run, const struct direction *direction)
 	struct lane *lanes = &run->lanes[(direction->from->number - 1) * n_queues];
 
 	for (unsigned int i = 0; i < n_queues; i++)
-		if (ring_outstanding(&lanes[i].sender.ring->ring) !=
-			ring_pending(&lanes[i].sender.ring->ring))
+		if (vring_fixed_outstanding(&lanes[i].sender.ring->ring) !=
+			vring_fixed_pending(&lanes[i].sender.ring->ring))
 			return true;
 	return false;
 }

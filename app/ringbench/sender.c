@@ -11,8 +11,8 @@ static unsigned int n_free(const struct sender *sender)
 
 static int collect(struct sender *sender)
 {
-	struct ring *ring = &sender->ring->ring;
-	int n = ring_collect(ring, sender->used, ring->n_slots);
+	struct vring_fixed *ring = &sender->ring->ring;
+	int n = vring_fixed_collect(ring, sender->used, ring->n_slots);
 
 	for (int i = 0; i < n; i++)
 		sender->free_slots[sender->free_tail++ & (ring->n_slots - 1u)] =
@@ -41,9 +41,9 @@ static uint16_t pop_slot(struct sender *sender)
 
 static void offer(struct sender *sender, unsigned int n)
 {
-	ring_offer(&sender->ring->ring, sender->slots, n);
-	ring_publish(&sender->ring->ring);
-	if (ring_needs_kick(&sender->ring->ring))
+	vring_fixed_offer(&sender->ring->ring, sender->slots, n);
+	vring_fixed_publish(&sender->ring->ring);
+	if (vring_fixed_needs_kick(&sender->ring->ring))
 		session_kick(sender->ring);
 }
 

@@ -17,7 +17,7 @@ struct sender {
 	uint32_t free_head;   /* free-running; next to take */
 	uint32_t free_tail;   /* next to put */
 	uint32_t *sizes;      /* of each slot's frame */
-	struct ring_used *used;
+	struct vring_fixed_used *used;
 	uint16_t *slots;
 	bool blocked; /* frames were due and all slots taken */
 };

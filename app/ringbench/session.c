@@ -109,7 +109,7 @@ static uint64_t gpa_of(const struct session *session, const void *address)
 }
 
 static void carve_ring(
-	struct carver *carver, struct ring_config *config, struct session_ring *entry)
+	struct carver *carver, struct vring_fixed_config *config, struct session_ring *entry)
 {
 	uint64_t offset;
 
@@ -127,9 +127,9 @@ static void carve_ring(
 	}
 }
 
-static struct ring_config ring_config(const struct session *session, bool writable)
+static struct vring_fixed_config ring_config(const struct session *session, bool writable)
 {
-	struct ring_config config = {
+	struct vring_fixed_config config = {
 		.size = (uint16_t)session->options->ring_size,
 		.n_chain = writable ? 1 : tx_chain(session->options),
 		.writable = writable,
@@ -146,7 +146,7 @@ static int lay_out_queue(
 	struct session *session, struct carver *carver, struct session_queue *queue)
 {
 	const struct options *options = session->options;
-	struct ring_config rx = ring_config(session, true), tx = ring_config(session, false);
+	struct vring_fixed_config rx = ring_config(session, true), tx = ring_config(session, false);
 	int ret;
 
 	carve_ring(carver, &rx, &queue->rx);
@@ -155,9 +155,9 @@ static int lay_out_queue(
 	carve_buffers(carver, &queue->tx, tx.size, OFFLOAD_HEADER_LEN + options_max_size(options));
 	if (carver->memory == NULL)
 		return 0;
-	ret = ring_init(&queue->rx.ring, &rx);
+	ret = vring_fixed_init(&queue->rx.ring, &rx);
 	if (ret == 0)
-		ret = ring_init(&queue->tx.ring, &tx);
+		ret = vring_fixed_init(&queue->tx.ring, &tx);
 	if (ret == -EINVAL)
 		return fail(session, ret,
 			"a frame of %u bytes takes %u descriptors, the ring has %u: raise --ring "
@@ -168,13 +168,13 @@ static int lay_out_queue(
 	for (unsigned int slot = 0; slot < queue->rx.ring.n_slots; slot++) {
 		uint16_t number = (uint16_t)slot;
 
-		ring_describe(&queue->rx.ring, slot,
+		vring_fixed_describe(&queue->rx.ring, slot,
 			gpa_of(session, session_buffer(&queue->rx, slot)), queue->rx.buffer_bytes);
-		ring_offer(&queue->rx.ring, &number, 1);
+		vring_fixed_offer(&queue->rx.ring, &number, 1);
 	}
-	ring_publish(&queue->rx.ring);
+	vring_fixed_publish(&queue->rx.ring);
 	for (unsigned int slot = 0; slot < queue->tx.ring.n_slots; slot++)
-		ring_describe(&queue->tx.ring, slot,
+		vring_fixed_describe(&queue->tx.ring, slot,
 			gpa_of(session, session_buffer(&queue->tx, slot)),
 			OFFLOAD_HEADER_LEN + options_slot_size(options, slot));
 	return 0;
@@ -443,7 +443,7 @@ bool session_is_alive(const struct session *session)
 
 static void close_ring(struct session_ring *entry)
 {
-	ring_fini(&entry->ring);
+	vring_fixed_fini(&entry->ring);
 	if (entry->kick_fd >= 0)
 		close(entry->kick_fd);
 	if (entry->call_fd >= 0)

@@ -24,13 +24,13 @@
 #include <vhost/frontend.h>
 
 #include "options.h"
-#include "ring.h"
+#include <vring/fixed.h>
 
 #define SESSION_GPA UINT64_C(0x100000000)
 
 /* A ring, its buffers and its two eventfds. */
 struct session_ring {
-	struct ring ring;
+	struct vring_fixed ring;
 	uint8_t *buffers; /* slot n's buffer: header and frame, at buffers + n * stride */
 	uint32_t stride;
 	uint32_t buffer_bytes; /* of each, header included */

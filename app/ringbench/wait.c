@@ -33,7 +33,7 @@ static void gather(struct waiter *waiter, struct run *run)
 static bool has_arrived(const struct waiter *waiter)
 {
 	for (unsigned int i = 0; i < waiter->n; i++)
-		if (ring_pending(&waiter->rings[i]->ring) != 0)
+		if (vring_fixed_pending(&waiter->rings[i]->ring) != 0)
 			return true;
 	return false;
 }
@@ -57,13 +57,13 @@ void wait_for_calls(struct run *run, uint64_t max_us)
 
 	gather(&waiter, run);
 	for (unsigned int i = 0; i < waiter.n; i++)
-		ring_set_call(&waiter.rings[i]->ring, true);
+		vring_fixed_set_call(&waiter.rings[i]->ring, true);
 	if (!has_arrived(&waiter) && us > 0)
 		ppoll(waiter.fds, waiter.n, &timeout, NULL);
 	for (unsigned int i = 0; i < waiter.n; i++) {
 		uint64_t count;
 
-		ring_set_call(&waiter.rings[i]->ring, false);
+		vring_fixed_set_call(&waiter.rings[i]->ring, false);
 		if ((waiter.fds[i].revents & POLLIN) &&
 			read(waiter.fds[i].fd, &count, sizeof(count)) < 0)
 			continue; /* EAGAIN: somebody drained it, which is what we want */

@@ -41,7 +41,7 @@ static int send_all(struct run *run)
 		if (sender_send_warmup(sender, tsc_now()) < 0) {
 			run_set_error(run, "socket %u: transmit ring %u: %s",
 				run->lanes[i].session->number, sender->queue,
-				ring_breakage_name(sender->ring->ring.breakage));
+				vring_fixed_breakage_name(sender->ring->ring.breakage));
 			return -EPROTO;
 		}
 	}
@@ -57,7 +57,7 @@ static void explain(struct run *run)
 
 		if (!direction->active || direction->queues[sender->queue].n_warmup != 0)
 			continue;
-		ring_collect(&sender->ring->ring, sender->used, sender->ring->ring.n_slots);
+		vring_fixed_collect(&sender->ring->ring, sender->used, sender->ring->ring.n_slots);
 		if (sender->ring->ring.used_idx == 0)
 			run_set_error(run,
 				"socket %u (%s): the back end has taken no frame from queue pair "

@@ -53,7 +53,8 @@ unsigned int device_split_lead(const struct vring_device *ring)
 }
 
 /* Starts a call. Returns false if the ring is broken. */
-static bool begin(struct vring_device *ring, struct vring_burst *burst, struct split_progress *progress)
+static bool begin(struct vring_device *ring, struct vring_burst *burst,
+	struct split_progress *progress)
 {
 	unsigned int lead;
 
@@ -130,13 +131,14 @@ static __attribute__((noinline)) bool reserve_frame(struct vring_device *ring,
 	while (len < length) {
 		const struct vring_buffer *buffer = &burst->buffers[next];
 
-		if (next == progress->n_parsed && !parse_more(ring, burst, progress, next, n_frames))
+		if (next == progress->n_parsed &&
+			!parse_more(ring, burst, progress, next, n_frames))
 			break;
 		if (buffer->fault != VRING_OK) {
 			/*
-			 * A refused buffer in the middle of a frame: the driver takes as many used entries
-			 * as the frame's header says, one after the other, so the frame starts anew behind
-			 * it and what it had is returned empty.
+			 * A refused buffer in the middle of a frame: the driver takes as many used
+			 * entries as the frame's header says, one after the other, so the frame
+			 * starts anew behind it and what it had is returned empty.
 			 */
 			next++;
 			first = next;

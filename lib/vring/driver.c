@@ -115,8 +115,8 @@ void vring_driver_destroy(struct vring_driver *ring)
 }
 
 /* Writes extents into consecutive entries of a table of their own (2.7.5.3); the head only names it. */
-static void write_table(struct vring_driver *ring, uint16_t head, const struct vring_extent *extents,
-	unsigned int n_readable, unsigned int n)
+static void write_table(struct vring_driver *ring, uint16_t head,
+	const struct vring_extent *extents, unsigned int n_readable, unsigned int n)
 {
 	size_t first = (size_t)head * ring->indirect_max;
 	struct vring_extent table = {
@@ -349,7 +349,8 @@ int vring_driver_collect(struct vring_driver *ring, struct vring_completion *don
 	n_used = (uint16_t)(__atomic_load_n(&ring->used->idx, __ATOMIC_ACQUIRE) -
 		ring->last_used_idx);
 	/* More than what the device could see is a lie; posted and unpublished buffers are not the device's yet. */
-	if (n_used > ring->n_posted - (unsigned int)(uint16_t)(ring->avail_idx - ring->published_idx)) {
+	if (n_used >
+		ring->n_posted - (unsigned int)(uint16_t)(ring->avail_idx - ring->published_idx)) {
 		ring->is_broken = true;
 		return -EPROTO;
 	}

@@ -6,9 +6,11 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 /* Longest x86 instruction. */
 #define INSTRUCTION_BYTES_MAX 15
@@ -40,7 +42,16 @@ static int resume(struct stepper *st, enum __ptrace_request how, int signal_now)
 	return 0;
 }
 
-/* Stops the running thread; signals that come first are handed on. */
+/* A thread cannot go on without its fault being handled; anything else can wait. */
+static void signal_keep(struct stepper *st, int number)
+{
+	if (number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL)
+		st->fault_signal = number;
+	else
+		st->held_signals |= UINT64_C(1) << (number - 1);
+}
+
+/* Stops the running thread. */
 static int interrupt(struct stepper *st)
 {
 	int status;
@@ -56,9 +67,11 @@ static int interrupt(struct stepper *st)
 			return rc;
 		if (WSTOPSIG(status) == SIGTRAP)
 			return 0; /* the step under way ended before the interrupt */
-		rc = resume(st, PTRACE_CONT, WSTOPSIG(status));
+		signal_keep(st, WSTOPSIG(status));
+		rc = resume(st, PTRACE_CONT, st->fault_signal);
 		if (rc < 0)
 			return rc;
+		st->fault_signal = 0;
 	}
 }
 
@@ -115,18 +128,18 @@ int stepper_step(struct stepper *st)
 	int rc;
 
 	if (!st->running) {
-		st->delivering = st->pending_signal != 0;
-		rc = resume(st, PTRACE_SINGLESTEP, st->pending_signal);
+		st->delivering = st->fault_signal != 0;
+		rc = resume(st, PTRACE_SINGLESTEP, st->fault_signal);
 		if (rc < 0)
 			return rc;
-		st->pending_signal = 0;
+		st->fault_signal = 0;
 	}
 	rc = stop_wait(st, &status);
 	if (rc < 0)
 		return rc;
 	bool trap = WSTOPSIG(status) == SIGTRAP && status >> 16 == 0;
 	if (WSTOPSIG(status) != SIGTRAP && status >> 16 == 0)
-		st->pending_signal = WSTOPSIG(status);
+		signal_keep(st, WSTOPSIG(status));
 	rc = ip_read(st);
 	if (rc < 0)
 		return rc;
@@ -139,6 +152,10 @@ void stepper_detach(struct stepper *st)
 {
 	if (st->running && interrupt(st) < 0)
 		return;
-	ptrace(PTRACE_DETACH, st->tid, NULL, st->pending_signal);
-	st->pending_signal = 0;
+	ptrace(PTRACE_DETACH, st->tid, NULL, st->fault_signal);
+	for (int number = 1; number <= 64; number++)
+		if (st->held_signals & (UINT64_C(1) << (number - 1)))
+			syscall(SYS_tkill, st->tid, number);
+	st->fault_signal = 0;
+	st->held_signals = 0;
 }

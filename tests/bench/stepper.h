@@ -23,10 +23,12 @@ struct stepper {
 	uint64_t n_instructions;
 	/* resumed and not yet seen to stop */
 	bool running;
-	/* signal to hand to the thread with the next resumption, 0 for none */
-	int pending_signal;
+	/* a fault of the thread's own, to hand to it with the next step; 0 for none */
+	int fault_signal;
 	/* the step under way carries a signal */
 	bool delivering;
+	/* signals kept back until stepper_detach, bit N - 1 for signal N */
+	uint64_t held_signals;
 	/* string instructions trap once per iteration; the last one decoded, and what it was */
 	uint64_t repeat_ip;
 	bool repeat_known;
@@ -41,13 +43,17 @@ int stepper_attach(struct stepper *st, pid_t tid);
 
 /*
  * Executes one instruction of the thread. A string instruction with a repeat prefix counts once,
- * however often it repeats and traps. A signal for the thread is delivered to it; the step that
- * delivers it is not counted. Returns 0, -ESRCH when the thread ended, or -EINTR when the caller
- * received a signal while the thread was blocked in the kernel (call again, nothing is lost).
+ * however often it repeats and traps. Faults are delivered, in a step that is not counted; other
+ * signals wait until stepper_detach, so that no handler is counted. Returns 0, -ESRCH when the
+ * thread ended, or -EINTR when the caller received a signal while the thread was blocked in the
+ * kernel (call again, nothing is lost).
  */
 int stepper_step(struct stepper *st);
 
-/* Lets the thread run on at full speed. Safe after any error of stepper_step. */
+/*
+ * Lets the thread run on at full speed, with the signals it missed. Safe after any error of
+ * stepper_step.
+ */
 void stepper_detach(struct stepper *st);
 
 #endif

@@ -39,11 +39,12 @@ def exercise(bed, switch, guests, label, both_take_segments):
 		guests[1].ping(ADDRESSES["vm1"], size=mtu - 28)
 		result = transfer(bed, switch, guests, ADDRESSES)
 		bed.figure(f"{label} MTU {mtu}: {result}")
-		if not switch.is_reference:
-			longest = mtu + 14
-			whole = result.mean_frame_bytes > longest
-			check(whole == both_take_segments, f"{label} MTU {mtu}: a frame has {result.mean_frame_bytes:.0f} bytes in the "
-				f"mean, expected {'more' if both_take_segments else 'no more'} than {longest}")
+		longest = mtu + 14
+		if both_take_segments and mtu == 1500 and not switch.is_reference:
+			# At MTU 9000 a slow sender's segments and the acknowledgements may well have less than that in the mean.
+			check(result.mean_frame_bytes > longest, f"{label} MTU {mtu}: frames were cut: {result}")
+		if not both_take_segments:
+			check(result.mean_frame_bytes <= longest, f"{label} MTU {mtu}: frames were not cut: {result}")
 
 
 def run(bed):

@@ -2,7 +2,7 @@
 """Under KVM, nested in an emulated machine: Ringway's calls reach the guest as MSI-X through real irqfds.
 
 The outer guest is emulated with AMD's virtualization extension and runs on this machine's root file system; inside it
-nested_kvm_inside starts Ringway and two guests with -accel kvm.
+nested_kvm_inside starts Ringway and a guest of its own with -accel kvm.
 """
 import os
 
@@ -17,7 +17,7 @@ def run(bed):
 	share.mkdir()
 	outer = HostGuest(bed, "outer", share, memory_mb=2048, smp=2)
 	outer.wait_booted()
-	outer.run("modprobe kvm_amd")
+	outer.run("modprobe kvm_amd && modprobe tun")
 	reference = "RINGWAY_REFERENCE=1" if os.environ.get("RINGWAY_REFERENCE") else ""
 	# A network of its own, but no pid namespace: the kernel's trace knows processes by their first names.
 	# Sockets cannot live on 9p: the scenario's folder is the guest's own, and what it leaves is copied out.

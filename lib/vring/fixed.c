@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "ring.h"
+#include <vring/fixed.h>
 
 #include <errno.h>
 #include <stdlib.h>
 
 static const char *const breakage_names[] = {
-	[RING_INTACT] = "intact",
-	[RING_BROKEN_USED_IDX] = "used index jumped past what was offered",
-	[RING_BROKEN_USED_ID] = "used entry names a buffer that is not outstanding",
+	[VRING_FIXED_INTACT] = "intact",
+	[VRING_FIXED_BROKEN_USED_IDX] = "used index jumped past what was offered",
+	[VRING_FIXED_BROKEN_USED_ID] = "used entry names a buffer that is not outstanding",
 };
-_Static_assert(sizeof(breakage_names) / sizeof(breakage_names[0]) == RING_N_BREAKAGES,
+_Static_assert(sizeof(breakage_names) / sizeof(breakage_names[0]) == VRING_FIXED_N_BREAKAGES,
 	"a name for each breakage");
 
 static bool is_power_of_two(uint32_t n)
@@ -17,14 +17,14 @@ static bool is_power_of_two(uint32_t n)
 	return n != 0 && (n & (n - 1)) == 0;
 }
 
-int ring_init(struct ring *ring, const struct ring_config *config)
+int vring_fixed_init(struct vring_fixed *ring, const struct vring_fixed_config *config)
 {
 	if (!is_power_of_two(config->size) || config->size > 32768 ||
 		!is_power_of_two(config->n_chain))
 		return -EINVAL;
 	if (!config->indirect && config->n_chain > config->size)
 		return -EINVAL;
-	*ring = (struct ring){
+	*ring = (struct vring_fixed){
 		.desc = config->desc,
 		.avail = config->avail,
 		.used = config->used,
@@ -43,17 +43,17 @@ int ring_init(struct ring *ring, const struct ring_config *config)
 	ring->slots = calloc(ring->n_slots, sizeof(*ring->slots));
 	if (ring->slots == NULL)
 		return -ENOMEM;
-	ring_set_call(ring, false);
+	vring_fixed_set_call(ring, false);
 	return 0;
 }
 
-void ring_fini(struct ring *ring)
+void vring_fixed_fini(struct vring_fixed *ring)
 {
 	free(ring->slots);
 	ring->slots = NULL;
 }
 
-void ring_describe(struct ring *ring, unsigned int slot, uint64_t gpa, uint32_t len)
+void vring_fixed_describe(struct vring_fixed *ring, unsigned int slot, uint64_t gpa, uint32_t len)
 {
 	uint32_t first = ring->indirect ? 0 : slot * ring->n_chain;
 	struct vring_desc *chain =
@@ -84,7 +84,7 @@ void ring_describe(struct ring *ring, unsigned int slot, uint64_t gpa, uint32_t 
 	ring->slots[slot].capacity = ring->writable ? len : 0;
 }
 
-bool ring_needs_kick(struct ring *ring)
+bool vring_fixed_needs_kick(struct vring_fixed *ring)
 {
 	uint16_t old = ring->kicked_idx, new = ring->published_idx;
 
@@ -104,7 +104,7 @@ bool ring_needs_kick(struct ring *ring)
 	return !(__atomic_load_n(&ring->used->flags, __ATOMIC_RELAXED) & VRING_USED_F_NO_NOTIFY);
 }
 
-void ring_set_call(struct ring *ring, bool wanted)
+void vring_fixed_set_call(struct vring_fixed *ring, bool wanted)
 {
 	if (ring->event_idx)
 		/* Not wanted: an index half a circle away, which the device does not reach before
@@ -121,13 +121,13 @@ void ring_set_call(struct ring *ring, bool wanted)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-static int broken(struct ring *ring, enum ring_breakage breakage)
+static int broken(struct vring_fixed *ring, enum vring_fixed_breakage breakage)
 {
 	ring->breakage = (uint8_t)breakage;
 	return -EPROTO;
 }
 
-static int collect_any_order(struct ring *ring, struct ring_used *used, unsigned int n)
+static int collect_any_order(struct vring_fixed *ring, struct vring_fixed_used *used, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
 		const struct vring_used_elem *entry =
@@ -138,7 +138,7 @@ static int collect_any_order(struct ring *ring, struct ring_used *used, unsigned
 
 		if (slot >= ring->n_slots || slot << ring->chain_shift != id ||
 			!ring->slots[slot].outstanding)
-			return broken(ring, RING_BROKEN_USED_ID);
+			return broken(ring, VRING_FIXED_BROKEN_USED_ID);
 		ring->slots[slot].outstanding = false;
 		used[i].slot = (uint16_t)slot;
 		used[i].len = len < ring->slots[slot].capacity ? len : ring->slots[slot].capacity;
@@ -147,7 +147,7 @@ static int collect_any_order(struct ring *ring, struct ring_used *used, unsigned
 }
 
 /* Slots come back as they were offered: the free-running index tells which one is next. */
-static int collect_in_order(struct ring *ring, struct ring_used *used, unsigned int max,
+static int collect_in_order(struct vring_fixed *ring, struct vring_fixed_used *used, unsigned int max,
 	uint16_t pending, bool read_entries)
 {
 	unsigned int n = 0;
@@ -170,11 +170,11 @@ static int collect_in_order(struct ring *ring, struct ring_used *used, unsigned 
 			len = __atomic_load_n(&entry->len, __ATOMIC_RELAXED);
 			last_slot = id >> ring->chain_shift;
 			if (last_slot >= ring->n_slots || last_slot << ring->chain_shift != id)
-				return broken(ring, RING_BROKEN_USED_ID);
+				return broken(ring, VRING_FIXED_BROKEN_USED_ID);
 		}
 		n_skipped = (last_slot - slot) & (ring->n_slots - 1u);
 		if (n + n_skipped >= pending)
-			return broken(ring, RING_BROKEN_USED_ID);
+			return broken(ring, VRING_FIXED_BROKEN_USED_ID);
 		for (; n_skipped > 0; n_skipped--, slot = (slot + 1) & (ring->n_slots - 1u), n++) {
 			ring->slots[slot].outstanding = false;
 			used[n].slot = (uint16_t)slot;
@@ -195,17 +195,17 @@ static int collect_in_order(struct ring *ring, struct ring_used *used, unsigned 
  */
 #define READ_ENTRIES_EVERY 64
 
-int ring_collect(struct ring *ring, struct ring_used *used, unsigned int max)
+int vring_fixed_collect(struct vring_fixed *ring, struct vring_fixed_used *used, unsigned int max)
 {
-	uint16_t pending = ring_pending(ring);
+	uint16_t pending = vring_fixed_pending(ring);
 	int n;
 
-	if (ring->breakage != RING_INTACT)
+	if (ring->breakage != VRING_FIXED_INTACT)
 		return -EPROTO;
 	if (pending == 0)
 		return 0;
-	if (pending > ring_outstanding(ring))
-		return broken(ring, RING_BROKEN_USED_IDX);
+	if (pending > vring_fixed_outstanding(ring))
+		return broken(ring, VRING_FIXED_BROKEN_USED_IDX);
 	if (ring->in_order)
 		n = collect_in_order(ring, used, max, pending,
 			ring->writable || ring->n_collects++ % READ_ENTRIES_EVERY == 0);
@@ -216,7 +216,7 @@ int ring_collect(struct ring *ring, struct ring_used *used, unsigned int max)
 	return n;
 }
 
-const char *ring_breakage_name(enum ring_breakage breakage)
+const char *vring_fixed_breakage_name(enum vring_fixed_breakage breakage)
 {
 	return breakage_names[breakage];
 }

@@ -13,7 +13,7 @@
 #include <gmem/gmem.h>
 #include <vring/device.h>
 
-#include "ring.h"
+#include <vring/fixed.h>
 
 #define SIZE   8u
 #define BUFFER 256u
@@ -30,10 +30,10 @@ struct memory {
 struct fixture {
 	struct memory *memory;
 	struct gmem *gmem;
-	struct ring ring;
+	struct vring_fixed ring;
 	struct vring_device device;
 	struct vring_burst *burst;
-	struct ring_used done[SIZE];
+	struct vring_fixed_used done[SIZE];
 };
 
 static struct fixture open_ring(
@@ -41,7 +41,7 @@ static struct fixture open_ring(
 {
 	struct fixture fixture = {
 		.memory = aligned_alloc(4096, (sizeof(struct memory) + 4095) / 4096 * 4096)};
-	struct ring_config config = {.size = SIZE,
+	struct vring_fixed_config config = {.size = SIZE,
 		.n_chain = n_chain,
 		.writable = writable,
 		.in_order = in_order,
@@ -65,9 +65,9 @@ static struct fixture open_ring(
 	config.tables = fixture.memory->tables;
 	config.tables_gpa = (uintptr_t)fixture.memory->tables;
 	device.mem = fixture.gmem;
-	assert_int_equal(ring_init(&fixture.ring, &config), 0);
+	assert_int_equal(vring_fixed_init(&fixture.ring, &config), 0);
 	for (unsigned int slot = 0; slot < fixture.ring.n_slots; slot++)
-		ring_describe(
+		vring_fixed_describe(
 			&fixture.ring, slot, (uintptr_t)fixture.memory->buffers[slot], BUFFER);
 	assert_int_equal(vring_device_init(&fixture.device, &device), 0);
 	return fixture;
@@ -75,7 +75,7 @@ static struct fixture open_ring(
 
 static void close_ring(struct fixture *fixture)
 {
-	ring_fini(&fixture->ring);
+	vring_fixed_fini(&fixture->ring);
 	gmem_free(fixture->gmem);
 	free(fixture->burst);
 	free(fixture->memory);
@@ -84,8 +84,8 @@ static void close_ring(struct fixture *fixture)
 static void offer_all(struct fixture *fixture)
 {
 	for (uint16_t slot = 0; slot < fixture->ring.n_slots; slot++)
-		ring_offer(&fixture->ring, &slot, 1);
-	ring_publish(&fixture->ring);
+		vring_fixed_offer(&fixture->ring, &slot, 1);
+	vring_fixed_publish(&fixture->ring);
 }
 
 static struct vring_used *used_of(struct fixture *fixture)
@@ -125,11 +125,11 @@ static void buffers_go_round_for_ever_through_a_real_device(void **state)
 			vring_device_return(&fixture.device, fixture.burst, (unsigned int)n);
 			vring_device_publish(&fixture.device);
 			assert_int_equal(
-				ring_collect(&fixture.ring, fixture.done, n_slots), n_slots);
+				vring_fixed_collect(&fixture.ring, fixture.done, n_slots), n_slots);
 			for (unsigned int i = 0; i < n_slots; i++)
 				slots[i] = fixture.done[i].slot;
-			ring_offer(&fixture.ring, slots, n_slots);
-			ring_publish(&fixture.ring);
+			vring_fixed_offer(&fixture.ring, slots, n_slots);
+			vring_fixed_publish(&fixture.ring);
 		}
 		close_ring(&fixture);
 	}
@@ -150,7 +150,7 @@ static void lengths_of_received_frames_come_through(void **state)
 			fixture.burst->buffers[i].used_len = lengths[i];
 		vring_device_return(&fixture.device, fixture.burst, fixture.burst->n);
 		vring_device_publish(&fixture.device);
-		assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), 3);
+		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 3);
 		for (unsigned int i = 0; i < 3; i++) {
 			assert_int_equal(fixture.done[i].slot, i);
 			assert_int_equal(fixture.done[i].len, lengths[i]);
@@ -165,21 +165,21 @@ static void one_entry_may_stand_for_a_batch_with_in_order_only(void **state)
 
 	offer_all(&fixture);
 	forge(&fixture, 0, 4, 33, 5);
-	assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), 5);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 5);
 	assert_int_equal(fixture.done[0].len, BUFFER);
 	assert_int_equal(fixture.done[4].slot, 4);
 	assert_int_equal(fixture.done[4].len, 33);
 	forge(&fixture, 5, 5, 10, 6);
-	assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), 1);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 1);
 	close_ring(&fixture);
 
 	fixture = open_ring(1, true, false, false, false);
 	offer_all(&fixture);
 	forge(&fixture, 0, 4, 33, 1);
-	assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), 1);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 1);
 	/* Entry 1 still says 0, which is outstanding; entry 2 says it again. */
 	used_of(&fixture)->idx = 3;
-	assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
 	close_ring(&fixture);
 }
 
@@ -190,7 +190,7 @@ static void a_used_length_beyond_the_buffer_is_cut(void **state)
 
 		offer_all(&fixture);
 		forge(&fixture, 0, 0, UINT32_MAX, 1);
-		assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), 1);
+		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 1);
 		assert_int_equal(fixture.done[0].len, BUFFER);
 		close_ring(&fixture);
 	}
@@ -203,19 +203,19 @@ static void a_lie_breaks_the_ring_for_good(void **state)
 		uint16_t idx;
 		bool in_order;
 		bool chained;
-		enum ring_breakage breakage;
+		enum vring_fixed_breakage breakage;
 	} lies[] = {
-		{SIZE, 1, false, false, RING_BROKEN_USED_ID},
-		{UINT32_MAX, 1, false, false, RING_BROKEN_USED_ID},
-		{0x10000, 1, false, false, RING_BROKEN_USED_ID},
-		{7, 1, false, false, RING_BROKEN_USED_ID}, /* not offered */
-		{1, 1, false, true, RING_BROKEN_USED_ID},  /* in the middle of a chain */
-		{SIZE, 1, true, false, RING_BROKEN_USED_ID},
-		{3, 1, true, false, RING_BROKEN_USED_ID}, /* a batch longer than the index says */
-		{0, 5, false, false, RING_BROKEN_USED_IDX},
-		{0, 5, true, false, RING_BROKEN_USED_IDX},
-		{0, 0x8000, false, false, RING_BROKEN_USED_IDX},
-		{0, UINT16_MAX, true, false, RING_BROKEN_USED_IDX},
+		{SIZE, 1, false, false, VRING_FIXED_BROKEN_USED_ID},
+		{UINT32_MAX, 1, false, false, VRING_FIXED_BROKEN_USED_ID},
+		{0x10000, 1, false, false, VRING_FIXED_BROKEN_USED_ID},
+		{7, 1, false, false, VRING_FIXED_BROKEN_USED_ID}, /* not offered */
+		{1, 1, false, true, VRING_FIXED_BROKEN_USED_ID},  /* in the middle of a chain */
+		{SIZE, 1, true, false, VRING_FIXED_BROKEN_USED_ID},
+		{3, 1, true, false, VRING_FIXED_BROKEN_USED_ID}, /* a batch longer than the index says */
+		{0, 5, false, false, VRING_FIXED_BROKEN_USED_IDX},
+		{0, 5, true, false, VRING_FIXED_BROKEN_USED_IDX},
+		{0, 0x8000, false, false, VRING_FIXED_BROKEN_USED_IDX},
+		{0, UINT16_MAX, true, false, VRING_FIXED_BROKEN_USED_IDX},
 	};
 
 	for (unsigned int i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
@@ -223,13 +223,13 @@ static void a_lie_breaks_the_ring_for_good(void **state)
 			open_ring(lies[i].chained ? 2 : 1, true, lies[i].in_order, false, false);
 
 		for (uint16_t slot = 0; slot < 4; slot++)
-			ring_offer(&fixture.ring, &slot, 1);
-		ring_publish(&fixture.ring);
+			vring_fixed_offer(&fixture.ring, &slot, 1);
+		vring_fixed_publish(&fixture.ring);
 		forge(&fixture, 0, lies[i].id, 10, lies[i].idx);
-		assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
+		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
 		assert_int_equal(fixture.ring.breakage, lies[i].breakage);
 		forge(&fixture, 0, 0, 10, 1);
-		assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
+		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
 		close_ring(&fixture);
 	}
 }
@@ -240,9 +240,9 @@ static void a_buffer_used_twice_breaks_the_ring(void **state)
 
 	offer_all(&fixture);
 	forge(&fixture, 0, 2, 0, 1);
-	assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), 1);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 1);
 	forge(&fixture, 1, 2, 0, 2);
-	assert_int_equal(ring_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
 	close_ring(&fixture);
 }
 
@@ -253,18 +253,18 @@ static void the_kick_follows_the_wish_of_the_device(void **state)
 		uint16_t slot = 0;
 
 		vring_device_set_kick(&fixture.device, true);
-		assert_false(ring_needs_kick(&fixture.ring));
-		ring_offer(&fixture.ring, &slot, 1);
-		ring_publish(&fixture.ring);
-		assert_true(ring_needs_kick(&fixture.ring));
-		assert_false(ring_needs_kick(&fixture.ring));
+		assert_false(vring_fixed_needs_kick(&fixture.ring));
+		vring_fixed_offer(&fixture.ring, &slot, 1);
+		vring_fixed_publish(&fixture.ring);
+		assert_true(vring_fixed_needs_kick(&fixture.ring));
+		assert_false(vring_fixed_needs_kick(&fixture.ring));
 		assert_int_equal(
 			vring_device_peek(&fixture.device, fixture.burst, VRING_READABLE, 8), 1);
 		vring_device_set_kick(&fixture.device, false);
 		slot = 1;
-		ring_offer(&fixture.ring, &slot, 1);
-		ring_publish(&fixture.ring);
-		assert_false(ring_needs_kick(&fixture.ring));
+		vring_fixed_offer(&fixture.ring, &slot, 1);
+		vring_fixed_publish(&fixture.ring);
+		assert_false(vring_fixed_needs_kick(&fixture.ring));
 		close_ring(&fixture);
 	}
 }
@@ -287,8 +287,8 @@ static void the_device_is_asked_for_a_call_or_spared_it(void **state)
 		vring_device_needs_call(&fixture.device);
 		use_one(&fixture);
 		assert_false(vring_device_needs_call(&fixture.device));
-		ring_collect(&fixture.ring, fixture.done, SIZE);
-		ring_set_call(&fixture.ring, true);
+		vring_fixed_collect(&fixture.ring, fixture.done, SIZE);
+		vring_fixed_set_call(&fixture.ring, true);
 		use_one(&fixture);
 		assert_true(vring_device_needs_call(&fixture.device));
 		close_ring(&fixture);
@@ -297,14 +297,14 @@ static void the_device_is_asked_for_a_call_or_spared_it(void **state)
 
 static void shapes_that_cannot_be_are_refused(void **state)
 {
-	struct ring ring;
+	struct vring_fixed ring;
 
 	assert_int_equal(
-		ring_init(&ring, &(struct ring_config){.size = 12, .n_chain = 1}), -EINVAL);
-	assert_int_equal(ring_init(&ring, &(struct ring_config){.size = 8, .n_chain = 3}), -EINVAL);
+		vring_fixed_init(&ring, &(struct vring_fixed_config){.size = 12, .n_chain = 1}), -EINVAL);
+	assert_int_equal(vring_fixed_init(&ring, &(struct vring_fixed_config){.size = 8, .n_chain = 3}), -EINVAL);
 	assert_int_equal(
-		ring_init(&ring, &(struct ring_config){.size = 8, .n_chain = 16}), -EINVAL);
-	assert_int_equal(ring_init(&ring, &(struct ring_config){.size = 0, .n_chain = 1}), -EINVAL);
+		vring_fixed_init(&ring, &(struct vring_fixed_config){.size = 8, .n_chain = 16}), -EINVAL);
+	assert_int_equal(vring_fixed_init(&ring, &(struct vring_fixed_config){.size = 0, .n_chain = 1}), -EINVAL);
 }
 
 int main(void)
