@@ -60,6 +60,7 @@ def _window(context, backend, generator):
         'interference': disturbed_by,
         'wait_share': wait_ns / 1e9 / (end - begin),
         'blur_share': (blur + blur_end) / 2 / (end - begin),
+        'moved': abs(probes[0]['line'] / probes[1]['line'] - 1) > PROBE_FACTOR_MAX - 1,
         'probe': {key: max(probe[key] for probe in probes) for key in probes[0]},
     }
     if source_before is not None:
@@ -78,6 +79,8 @@ def disturbances(result, best_probe):
         found.append('waited')
     if result['blur_share'] > BLUR_SHARE_MAX:
         found.append('late counters')
+    if result['moved']:
+        found.append('CPUs moved')
     if result['probe']['adds'] > best_probe['adds'] * PROBE_FACTOR_MAX or \
             result['probe']['parallel_adds'] > best_probe['parallel_adds'] * PROBE_FACTOR_MAX:
         found.append('slow CPU')

@@ -110,12 +110,12 @@ class Chains(RingTest):
             self.assert_returned()
 
     def test_the_log_says_it_a_few_times_only(self):
-        for _ in range(2000):
+        for _ in range(500):
             self.push_chain((0, 100, 0, 0))
-        self.assertTrue(wait_for(lambda: self.evil.tx.n_used() >= 64))
+            self.assert_returned()
+        # Once more for whatever tells of it from time to time.
         time.sleep(0.5)
         self.assert_log_is_limited()
-        self.restart(self.evil.tx)
         self.assert_evil_sends()
 
     def test_good_frames_in_odd_shapes_pass(self):
