@@ -42,7 +42,7 @@ struct workers {
 	int numa_nodes[PORT_MAX_WORKERS];
 };
 
-/* One burst of one queue. Returns how many frames it brought. */
+/* One burst of one queue. Returns how many frames it brought, those that stay in the queue included. */
 static unsigned int serve(struct worker *worker, const struct plan *plan, struct plan_rx *rx)
 {
 	struct port_counters *counters = rx->ingress->counters;
@@ -66,7 +66,8 @@ static unsigned int serve(struct worker *worker, const struct plan *plan, struct
 	}
 	rx->queue->release(rx->queue, counters, batch, n_done);
 	rx->is_dirty = true;
-	return n_done;
+	worker->packets += n_done;
+	return n;
 }
 
 /* One round: a burst of every queue, then every signal that is due. */
@@ -106,12 +107,10 @@ static int worker_main(void *argument)
 		now = rte_rdtsc();
 		worker->total_cycles += now - last;
 		__atomic_store_n(&worker->rounds, worker->rounds + 1, __ATOMIC_RELEASE);
-		if (n > 0) {
+		if (n > 0)
 			worker->busy_cycles += now - last;
-			worker->packets += n;
-		} else {
+		else
 			rte_pause();
-		}
 		last = now;
 		rte_rcu_qsbr_quiescent(worker->rcu, worker->spec.id);
 	}
