@@ -3,15 +3,7 @@
 
 #include "plan.h"
 
-/* Every queue the ports list now, once, so that two passes over them agree. */
-struct inventory {
-	unsigned int n_rx, n_tx;
-	struct rx_queue *rx[PORT_MAX * PORT_MAX_QUEUES];
-	struct tx_queue *tx[PORT_MAX][PORT_MAX_QUEUES];
-	unsigned int n_tx_of[PORT_MAX];
-};
-
-static void inventory_take(struct inventory *inventory, const struct topology *topology)
+void plan_inventory_take(struct plan_inventory *inventory, const struct topology *topology)
 {
 	inventory->n_rx = inventory->n_tx = 0;
 	for (unsigned int id = 0; id < PORT_MAX; id++) {
@@ -27,20 +19,16 @@ static void inventory_take(struct inventory *inventory, const struct topology *t
 	}
 }
 
-/* Only the control thread makes plans; the table is too large for a stack. */
-static struct inventory inventory;
-
-void plan_assign(const struct topology *topology, const int *numa_nodes, unsigned int n_workers)
+void plan_assign(const struct plan_inventory *inventory, const int *numa_nodes, unsigned int n_workers)
 {
 	unsigned int load[PORT_MAX_WORKERS] = { 0 };
 
-	inventory_take(&inventory, topology);
-	for (unsigned int i = 0; i < inventory.n_rx; i++) {
-		if (inventory.rx[i]->worker >= 0)
-			load[inventory.rx[i]->worker]++;
+	for (unsigned int i = 0; i < inventory->n_rx; i++) {
+		if (inventory->rx[i]->worker >= 0)
+			load[inventory->rx[i]->worker]++;
 	}
-	for (unsigned int i = 0; i < inventory.n_rx; i++) {
-		struct rx_queue *queue = inventory.rx[i];
+	for (unsigned int i = 0; i < inventory->n_rx; i++) {
+		struct rx_queue *queue = inventory->rx[i];
 		int best = -1, best_near = -1;
 
 		if (queue->worker >= 0)
@@ -68,19 +56,19 @@ static bool lane_is_mine(unsigned int i, unsigned int n, const struct plan_worke
 	return worker->id % n == i;
 }
 
-static struct forwarder *forwarder_create(
-	const struct topology *topology, const struct plan_worker *worker)
+static struct forwarder *forwarder_create(const struct topology *topology,
+	const struct plan_inventory *inventory, const struct plan_worker *worker)
 {
-	size_t lanes_bytes = inventory.n_tx * sizeof(struct lane);
-	size_t lists_bytes = inventory.n_tx * sizeof(uint16_t);
+	size_t lanes_bytes = inventory->n_tx * sizeof(struct lane);
+	size_t lists_bytes = inventory->n_tx * sizeof(uint16_t);
 	struct forwarder *forwarder = rte_zmalloc_socket("forwarder",
 		sizeof(*forwarder) + lanes_bytes + 2 * lists_bytes, RTE_CACHE_LINE_SIZE,
 		worker->numa_node >= 0 ? worker->numa_node : SOCKET_ID_ANY);
 
 	if (forwarder == NULL)
 		return NULL;
-	forwarder->active = (uint16_t *)&forwarder->lanes[inventory.n_tx];
-	forwarder->dirty = forwarder->active + inventory.n_tx;
+	forwarder->active = (uint16_t *)&forwarder->lanes[inventory->n_tx];
+	forwarder->dirty = forwarder->active + inventory->n_tx;
 	forwarder->offload = worker->offload;
 	for (unsigned int id = 0; id < PORT_MAX; id++) {
 		struct forward_port *port = &forwarder->ports[id];
@@ -90,13 +78,13 @@ static struct forwarder *forwarder_create(
 		port->port = topology->ports[id];
 		port->counters = &port->port->counters[worker->id];
 		port->first_lane = (uint16_t)forwarder->n_lanes;
-		for (unsigned int q = 0; q < inventory.n_tx_of[id]; q++) {
+		for (unsigned int q = 0; q < inventory->n_tx_of[id]; q++) {
 			struct lane *lane = &forwarder->lanes[forwarder->n_lanes];
 			bool shared;
 
-			if (!lane_is_mine(q, inventory.n_tx_of[id], worker, &shared))
+			if (!lane_is_mine(q, inventory->n_tx_of[id], worker, &shared))
 				continue;
-			lane->queue = inventory.tx[id][q];
+			lane->queue = inventory->tx[id][q];
 			lane->counters = port->counters;
 			lane->is_shared = shared;
 			forwarder->n_lanes++;
@@ -147,17 +135,17 @@ static void bridge_view_fill(
 		view->members[m] = bridge->members[m];
 }
 
-struct plan *plan_create(const struct topology *topology, const struct plan_worker *worker)
+struct plan *plan_create(const struct topology *topology, const struct plan_inventory *inventory,
+	const struct plan_worker *worker)
 {
 	int node = worker->numa_node >= 0 ? worker->numa_node : SOCKET_ID_ANY;
 	struct plan *plan;
 
-	inventory_take(&inventory, topology);
 	plan = rte_zmalloc_socket("plan",
-		sizeof(*plan) + inventory.n_rx * sizeof(struct plan_rx), RTE_CACHE_LINE_SIZE, node);
+		sizeof(*plan) + inventory->n_rx * sizeof(struct plan_rx), RTE_CACHE_LINE_SIZE, node);
 	if (plan == NULL)
 		return NULL;
-	plan->forwarder = forwarder_create(topology, worker);
+	plan->forwarder = forwarder_create(topology, inventory, worker);
 	plan->bridges = rte_zmalloc_socket("bridge_views",
 		(topology->n_bridges + 1) * sizeof(*plan->bridges), RTE_CACHE_LINE_SIZE, node);
 	if (plan->forwarder == NULL || plan->bridges == NULL) {
@@ -166,12 +154,12 @@ struct plan *plan_create(const struct topology *topology, const struct plan_work
 	}
 	for (unsigned int b = 0; b < topology->n_bridges; b++)
 		bridge_view_fill(&plan->bridges[b], &topology->bridges[b], worker->caches[b]);
-	for (unsigned int i = 0; i < inventory.n_rx; i++) {
+	for (unsigned int i = 0; i < inventory->n_rx; i++) {
 		struct plan_rx *rx = &plan->rx[plan->n_rx];
 
-		if (inventory.rx[i]->worker != (int)worker->id)
+		if (inventory->rx[i]->worker != (int)worker->id)
 			continue;
-		rx->queue = inventory.rx[i];
+		rx->queue = inventory->rx[i];
 		rx->ingress = &plan->forwarder->ports[rx->queue->port->id];
 		rx_route(plan, rx, topology);
 		plan->n_rx++;

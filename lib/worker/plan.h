@@ -38,11 +38,23 @@ struct plan_worker {
 	struct fdb_cache *caches[TOPOLOGY_MAX_BRIDGES];
 };
 
+/* Every queue the ports list at one moment. All zero: none. */
+struct plan_inventory {
+	unsigned int n_rx, n_tx;
+	struct rx_queue *rx[PORT_MAX * PORT_MAX_QUEUES];
+	struct tx_queue *tx[PORT_MAX][PORT_MAX_QUEUES]; /* by port id */
+	unsigned int n_tx_of[PORT_MAX];
+};
+
+void plan_inventory_take(struct plan_inventory *inventory, const struct topology *topology);
+
 /* Gives queues that nobody polls to the worker with the fewest, on the queue's NUMA node if there is one. */
-void plan_assign(const struct topology *topology, const int *numa_nodes, unsigned int n_workers);
+void plan_assign(
+	const struct plan_inventory *inventory, const int *numa_nodes, unsigned int n_workers);
 
 /* The plan of one worker, or NULL if out of memory. */
-struct plan *plan_create(const struct topology *topology, const struct plan_worker *worker);
+struct plan *plan_create(const struct topology *topology, const struct plan_inventory *inventory,
+	const struct plan_worker *worker);
 void plan_free(struct plan *plan);
 
 #endif

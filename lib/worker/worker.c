@@ -40,7 +40,12 @@ struct workers {
 	struct rte_rcu_qsbr *rcu;
 	struct worker *worker[PORT_MAX_WORKERS];
 	int numa_nodes[PORT_MAX_WORKERS];
+	struct plan_inventory inventory;
 };
+
+/* What a plan of nothing is made from. */
+static const struct topology no_topology;
+static const struct plan_inventory no_queues;
 
 /* One burst of one queue. Returns how many frames it brought, those that stay in the queue included. */
 static unsigned int serve(struct worker *worker, const struct plan *plan, struct plan_rx *rx)
@@ -153,19 +158,18 @@ void workers_update(struct workers *workers, const struct topology *topology)
 {
 	struct plan *old[PORT_MAX_WORKERS] = { NULL };
 
-	plan_assign(topology, workers->numa_nodes, workers->n);
+	plan_inventory_take(&workers->inventory, topology);
+	plan_assign(&workers->inventory, workers->numa_nodes, workers->n);
 	for (unsigned int i = 0; i < workers->n; i++) {
 		struct worker *worker = workers->worker[i];
-		struct plan *plan = plan_create(topology, &worker->spec);
+		struct plan *plan = plan_create(topology, &workers->inventory, &worker->spec);
 
 		if (plan == NULL) {
 			/* The old plan must not be used any longer: better nothing moves than into freed memory. */
-			static const struct topology nothing;
-
 			log_error("worker %u: no memory for a plan; its queues stand still until "
 				  "the next change",
 				i);
-			plan = plan_create(&nothing, &worker->spec);
+			plan = plan_create(&no_topology, &no_queues, &worker->spec);
 			if (plan == NULL)
 				rte_panic("worker %u: no memory for an empty plan\n", i);
 		}
@@ -180,7 +184,6 @@ void workers_update(struct workers *workers, const struct topology *topology)
 static struct worker *worker_start(struct workers *workers, unsigned int id,
 	const struct workers_config *config, char *error, size_t error_size)
 {
-	static const struct topology nothing;
 	unsigned int lcore_id = config->lcore_ids[id];
 	int node = (int)rte_lcore_to_socket_id(lcore_id);
 	struct worker *worker = rte_zmalloc_socket("worker", sizeof(*worker), RTE_CACHE_LINE_SIZE, node);
@@ -196,7 +199,7 @@ static struct worker *worker_start(struct workers *workers, unsigned int id,
 	worker->spec.numa_node = node;
 	worker->spec.offload =
 		offload_create(config->pool_of_node(node), node, error, error_size);
-	worker->plan = plan_create(&nothing, &worker->spec);
+	worker->plan = plan_create(&no_topology, &no_queues, &worker->spec);
 	for (unsigned int b = 0; b < TOPOLOGY_MAX_BRIDGES; b++) {
 		worker->spec.caches[b] = rte_zmalloc_socket(
 			"fdb_cache", sizeof(struct fdb_cache), RTE_CACHE_LINE_SIZE, node);
