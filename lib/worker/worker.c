@@ -20,7 +20,7 @@
 struct worker {
 	/* Written by the control thread, read by the worker once per round. */
 	struct plan *plan;
-	bool stop;
+	bool is_wanted; /* set before the launch; cleared to end the worker */
 	/* The worker's own; the counters are read by the control thread. */
 	struct rte_rcu_qsbr *rcu __rte_cache_aligned;
 	uint64_t busy_cycles;
@@ -28,6 +28,7 @@ struct worker {
 	uint64_t rounds; /* not 0: `thread` is valid */
 	uint64_t packets;
 	pthread_t thread;
+	bool has_ended; /* touches nothing any more */
 	struct frame_batch batch;
 	/* The control thread's. */
 	uint64_t rounds_watched; /* `rounds` at the last workers_watch() */
@@ -46,6 +47,12 @@ struct workers {
 /* What a plan of nothing is made from. */
 static const struct topology no_topology;
 static const struct plan_inventory no_queues;
+
+/* For a counter with one writer, read by others at any time. */
+static inline void count(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
 
 /* One burst of one queue. Returns how many frames it brought, those that stay in the queue included. */
 static unsigned int serve(struct worker *worker, const struct plan *plan, struct plan_rx *rx)
@@ -71,7 +78,7 @@ static unsigned int serve(struct worker *worker, const struct plan *plan, struct
 	}
 	rx->queue->release(rx->queue, counters, batch, n_done);
 	rx->is_dirty = true;
-	worker->packets += n_done;
+	count(&worker->packets, n_done);
 	return n;
 }
 
@@ -105,15 +112,15 @@ static int worker_main(void *argument)
 	rte_rcu_qsbr_thread_register(worker->rcu, worker->spec.id);
 	rte_rcu_qsbr_thread_online(worker->rcu, worker->spec.id);
 	last = rte_rdtsc();
-	while (!__atomic_load_n(&worker->stop, __ATOMIC_RELAXED)) {
+	while (__atomic_load_n(&worker->is_wanted, __ATOMIC_ACQUIRE)) {
 		struct plan *plan = __atomic_load_n(&worker->plan, __ATOMIC_ACQUIRE);
 		unsigned int n = round_run(worker, plan);
 
 		now = rte_rdtsc();
-		worker->total_cycles += now - last;
+		count(&worker->total_cycles, now - last);
 		__atomic_store_n(&worker->rounds, worker->rounds + 1, __ATOMIC_RELEASE);
 		if (n > 0)
-			worker->busy_cycles += now - last;
+			count(&worker->busy_cycles, now - last);
 		else
 			rte_pause();
 		last = now;
@@ -121,6 +128,7 @@ static int worker_main(void *argument)
 	}
 	rte_rcu_qsbr_thread_offline(worker->rcu, worker->spec.id);
 	rte_rcu_qsbr_thread_unregister(worker->rcu, worker->spec.id);
+	__atomic_store_n(&worker->has_ended, true, __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -255,23 +263,36 @@ struct workers *workers_create(const struct workers_config *config, char *error,
 			return NULL;
 		}
 		workers->numa_nodes[id] = worker->spec.numa_node;
+		__atomic_store_n(&worker->is_wanted, true, __ATOMIC_RELEASE);
 		rte_eal_remote_launch(worker_main, worker, worker->lcore_id);
 	}
 	return workers;
 }
 
+/* Waits for a worker that was told to end. */
+static void worker_join(struct worker *worker)
+{
+	rte_eal_wait_lcore(worker->lcore_id);
+	while (!__atomic_load_n(&worker->has_ended, __ATOMIC_ACQUIRE))
+		rte_pause();
+}
+
 void workers_destroy(struct workers *workers)
 {
+	bool launched[PORT_MAX_WORKERS] = { false };
+
 	if (workers == NULL)
 		return;
 	for (unsigned int id = 0; id < workers->n; id++) {
-		if (workers->worker[id] != NULL)
-			__atomic_store_n(&workers->worker[id]->stop, true, __ATOMIC_RELAXED);
+		struct worker *worker = workers->worker[id];
+
+		launched[id] = worker != NULL && worker->is_wanted;
+		if (launched[id])
+			__atomic_store_n(&worker->is_wanted, false, __ATOMIC_RELEASE);
 	}
 	for (unsigned int id = 0; id < workers->n; id++) {
-		if (workers->worker[id] == NULL)
-			continue;
-		rte_eal_wait_lcore(workers->worker[id]->lcore_id);
+		if (launched[id])
+			worker_join(workers->worker[id]);
 		worker_free(workers->worker[id]);
 	}
 	rte_free(workers->rcu);

@@ -38,6 +38,7 @@ def _numbers(rounds):
     numbers = {key: _spread_of(rounds, key) for key in (
         'mpps', 'cycles_per_packet', 'generator_cycles_per_packet', 'packets_per_burst')}
     numbers['n_rounds'] = len(rounds)
+    numbers['line_cycles'] = statistics.median(one['probe']['line'] for one in rounds)
     numbers['switches'] = {key: sum(one['interference'][key] for one in rounds) for key in (
         'worker_nonvoluntary', 'worker_voluntary', 'generator_nonvoluntary',
         'generator_voluntary', 'steal')}
@@ -79,7 +80,7 @@ def _remarks(cell, placement, numbers):
     return ', '.join(remarks)
 
 
-ROW = '{:<16} {:>5} {:<8} {:<9} {:>2} {:>22} {:>24} {:>9} {:>8} {:>8}  {}'
+ROW = '{:<16} {:>5} {:<8} {:>4} {:>2} {:>22} {:>24} {:>9} {:>8} {:>8}  {}'
 
 
 def _row(case, side, cell, placement):
@@ -88,7 +89,8 @@ def _row(case, side, cell, placement):
     source = numbers['generator_cycles_per_packet']
     switches = numbers['switches']
     return ROW.format(
-        CASES[topology], size, side, placement, numbers['n_rounds'], _spread(numbers['mpps'], 2),
+        CASES[topology], size, side, f'{numbers["line_cycles"]:.0f}', numbers['n_rounds'],
+        _spread(numbers['mpps'], 2),
         _spread(numbers['cycles_per_packet'], 1),
         f'{cell["instructions"]["per_packet"]:.1f}' if 'instructions' in cell else '-',
         f'{source["median"]:.0f}' if source else '-',
@@ -98,7 +100,7 @@ def _row(case, side, cell, placement):
 
 def table(results):
     """A row per case, placement of the CPUs and side, and what ringway takes of testpmd's."""
-    out = [ROW.format('case', 'bytes', 'side', 'CPUs', 'n', 'Mpps', 'TSC cycles/packet',
+    out = [ROW.format('case', 'bytes', 'side', 'line', 'n', 'Mpps', 'TSC cycles/packet',
                       'instr/pkt', 'gen. TSC', 'inv/vol', 'remarks')]
     for case, sides in results.items():
         for placement in (*PLACEMENTS, 'disturbed'):
@@ -110,9 +112,9 @@ def table(results):
 
 
 def _cycles_compared(sides):
-    """[(placement, ringway's cycles, testpmd's)] where both have undisturbed rounds."""
+    """[(TSC cycles of a line's way, ringway's per packet, testpmd's)] of undisturbed rounds."""
     ours, theirs = sides['ringway']['numbers'], sides['testpmd']['numbers']
-    return [(placement, ours[placement]['cycles_per_packet']['median'],
+    return [(ours[placement]['line_cycles'], ours[placement]['cycles_per_packet']['median'],
              theirs[placement]['cycles_per_packet']['median'])
             for placement in PLACEMENTS if placement in ours and placement in theirs]
 
@@ -124,8 +126,8 @@ def _instructions_compared(sides):
 
 
 def _comparison(sides):
-    shares = [f'{ours / theirs:.2f} of the cycles ({placement})'
-              for placement, ours, theirs in _cycles_compared(sides)]
+    shares = [f'{ours / theirs:.2f} of the cycles (line {line:.0f})'
+              for line, ours, theirs in _cycles_compared(sides)]
     counts = _instructions_compared(sides)
     if counts:
         shares.append(f'{counts[0] / counts[1]:.2f} of the instructions')
@@ -153,7 +155,7 @@ def requirement(results):
     cycles = _cycles_compared(sides)
     if not cycles:
         return 'no undisturbed rounds to compare; the machine is too busy for TSC cycles'
-    pairs = [(f'TSC cycles (CPUs {placement})', ours, theirs) for placement, ours, theirs in cycles]
+    pairs = [(f'TSC cycles (line {line:.0f})', ours, theirs) for line, ours, theirs in cycles]
     counts = _instructions_compared(sides)
     if counts:
         pairs.append(('instructions', *counts))

@@ -274,7 +274,7 @@ class Floods(HostileTest):
 
     def test_polite_refusals_over_many_connections_are_limited_as_well(self):
         """The connection survives a refusal that can be said, and its line must not start a new limit each time."""
-        for _ in range(50):
+        for _ in range(100):
             front_end = self.front_end(negotiate=True)
             with self.assertRaises(Refused):
                 front_end.tell_u64(NET_SET_MTU, 1)
