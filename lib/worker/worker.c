@@ -304,13 +304,24 @@ unsigned int workers_count(const struct workers *workers)
 	return workers->n;
 }
 
+/* The one CPU the lcore is pinned to. EAL's own "CPU id" is a core's number within its package. */
+static unsigned int cpu_of(unsigned int lcore_id)
+{
+	rte_cpuset_t set = rte_lcore_cpuset(lcore_id);
+	unsigned int cpu = 0;
+
+	while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &set))
+		cpu++;
+	return cpu;
+}
+
 void workers_report(const struct workers *workers, unsigned int id, struct worker_report *report)
 {
 	const struct worker *worker = workers->worker[id];
 
 	*report = (struct worker_report){
 		.id = id,
-		.cpu = (unsigned int)rte_lcore_to_cpu_id((int)worker->lcore_id),
+		.cpu = cpu_of(worker->lcore_id),
 		.numa_node = worker->spec.numa_node,
 		.busy_cycles = __atomic_load_n(&worker->busy_cycles, __ATOMIC_RELAXED),
 		.total_cycles = __atomic_load_n(&worker->total_cycles, __ATOMIC_RELAXED),

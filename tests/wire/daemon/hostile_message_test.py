@@ -7,7 +7,6 @@ import struct
 import time
 
 import bed
-from bed import ethernet
 from hostile import HostileTest
 from vhost_user import *
 

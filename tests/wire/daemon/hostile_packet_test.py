@@ -4,7 +4,7 @@ import struct
 
 import bed
 from bed import ethernet
-from hostile import EVIL, PEER, RingTest
+from hostile import PEER, RingTest
 from vhost_user import *
 
 
@@ -74,7 +74,8 @@ class Frames(RingTest):
             dict(flags=NEEDS_CSUM, csum_start=65535, csum_offset=65535), dict(flags=NEEDS_CSUM, csum_start=65535),
             dict(flags=NEEDS_CSUM, csum_offset=65535), dict(flags=NEEDS_CSUM, csum_start=len(tcp) - 1),
             dict(flags=NEEDS_CSUM, csum_start=34, csum_offset=len(tcp) - 34 - 1),
-            dict(gso_type=GSO_TCPV4, gso_size=100), dict(gso_type=GSO_TCPV4, gso_size=0, flags=NEEDS_CSUM, csum_start=34, csum_offset=16),
+            dict(gso_type=GSO_TCPV4, gso_size=100),
+            dict(gso_type=GSO_TCPV4, gso_size=0, flags=NEEDS_CSUM, csum_start=34, csum_offset=16),
             dict(gso_type=GSO_TCPV6, gso_size=100, flags=NEEDS_CSUM, csum_start=34, csum_offset=16),
             dict(gso_type=3, gso_size=100, flags=NEEDS_CSUM, csum_start=34, csum_offset=16),
             dict(gso_type=5, gso_size=100, flags=NEEDS_CSUM, csum_start=34, csum_offset=16),

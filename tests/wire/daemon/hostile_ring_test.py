@@ -304,7 +304,8 @@ class Races(RingTest):
                     gpa = rng.choice((self.scratch, self.scratch + rng.randrange(4096), ring.desc, ring.used, ring.avail, 0,
                                       memory.regions[0][0] + memory.regions[0][1] - 20, rng.getrandbits(64)))
                     ring.set_desc(rng.randrange(ring.size), gpa, rng.choice((0, 1, 12, 26, 64, 1514, 66000, rng.getrandbits(32))),
-                                  rng.choice((0, 1, 2, 3, 4, 5, rng.getrandbits(16))), rng.choice((rng.randrange(ring.size), 0xffff)))
+                                  rng.choice((0, 1, 2, 3, 4, 5, rng.getrandbits(16))),
+                                  rng.choice((rng.randrange(ring.size), 0xffff)))
                 memory.write(self.scratch + rng.randrange(4096), rng.randbytes(12))
                 for _ in range(20):
                     ring.push(rng.choice((rng.randrange(ring.size),) * 50 + (0xffff,)))
