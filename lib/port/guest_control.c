@@ -58,8 +58,8 @@ static void set_state(struct guest *guest, enum guest_state state)
 {
 	if (guest->state == state)
 		return;
-	log_info("port %s: %s -> %s", guest->base.name, guest_state_name(guest->state),
-		guest_state_name(state));
+	log_limited(&guest->state_log_limit, LOG_LEVEL_INFO, "port %s: %s -> %s", guest->base.name,
+		guest_state_name(guest->state), guest_state_name(state));
 	guest->state = state;
 }
 
@@ -262,6 +262,7 @@ static void session_begin(struct guest *guest, int fd)
 		.n_queue_pairs = guest->n_queue_pairs,
 		/* One that connects and says nothing must not keep others out; where we connect, nobody else can. */
 		.first_message_us = guest->role == GUEST_ROLE_LISTEN ? FIRST_MESSAGE_US : 0,
+		.log_limit = &guest->log_limit,
 		.ops = &session_ops,
 		.ctx = guest,
 	};

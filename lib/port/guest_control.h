@@ -37,7 +37,8 @@ struct guest {
 	uint64_t n_connects;
 	uint64_t n_faults_seen[VRING_N_FAULTS];
 	char last_error[UNIX_SOCKET_ERROR_MAX];
-	struct log_limit log_limit;
+	struct log_limit log_limit;       /* what the peer did wrong */
+	struct log_limit state_log_limit; /* that it came or went */
 
 	unsigned int n_rx, n_tx; /* usable now */
 	struct guest_rx_queue *rx_usable[PORT_MAX_QUEUES];

@@ -40,6 +40,8 @@ struct vu_backend *vu_backend_create_on(
 		return NULL;
 	vu_connection_init(&session->connection, *transport,
 		config->deadline_us != 0 ? config->deadline_us : VU_DEADLINE_US);
+	session->log_limit =
+		config->log_limit != NULL ? config->log_limit : &session->own_log_limit;
 	if (config->first_message_us != 0)
 		vu_connection_expect(&session->connection, config->first_message_us);
 	snprintf(session->name, sizeof(session->name), "%s", config->name);
@@ -164,7 +166,7 @@ static int refused(struct vu_backend *session, const char *name, bool own_reply,
 	memcpy(reason, session->error, sizeof(reason));
 	snprintf(session->error, sizeof(session->error), "%s: %.200s", name, reason);
 	if (ack && !own_reply) {
-		log_limited(&session->log_limit, LOG_LEVEL_WARN, "%s: refused %s", session->name,
+		log_limited(session->log_limit, LOG_LEVEL_WARN, "%s: refused %s", session->name,
 			session->error);
 		return backend_reply_u64(session, 1);
 	}
@@ -232,7 +234,7 @@ static int check(
 static int handle_unknown(struct vu_backend *session, const struct vu_message *message)
 {
 	session->n_refused++;
-	log_limited(&session->log_limit, LOG_LEVEL_WARN, "%s: unknown request %u", session->name,
+	log_limited(session->log_limit, LOG_LEVEL_WARN, "%s: unknown request %u", session->name,
 		message->header.request);
 	return ack_is_wanted(session, message) ? backend_reply_u64(session, 1) : 0;
 }

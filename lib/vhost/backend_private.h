@@ -66,7 +66,8 @@ struct vu_backend {
 	enum vu_close_reason close_reason;
 	char error[256]; /* of the message being handled, then of the end */
 	uint64_t n_refused;
-	struct log_limit log_limit;
+	struct log_limit *log_limit;  /* the user's, or own_log_limit */
+	struct log_limit own_log_limit;
 };
 
 #define VU_DECLARE(id, name, min, max, fds, gate, reply, handler)                                  \

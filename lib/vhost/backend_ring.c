@@ -84,7 +84,7 @@ void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 		return;
 	missing = ring_resolve(session->mem, &ring->addr, ring->shared.size, &parts);
 	if (missing != NULL) {
-		log_limited(&session->log_limit, LOG_LEVEL_WARN,
+		log_limited(session->log_limit, LOG_LEVEL_WARN,
 			"%s: ring %u waits: its %s is not in one mapped piece of memory",
 			session->name, index, missing);
 		return;

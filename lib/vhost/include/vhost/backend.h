@@ -26,6 +26,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <base/log.h>
 #include <gmem/gmem.h>
 #include <vhost/message.h>
 #include <vring/device.h>
@@ -80,6 +81,8 @@ struct vu_backend_config {
 	uint64_t deadline_us;       /* 0: VU_DEADLINE_US */
 	uint64_t first_message_us;  /* a peer silent for so long is disconnected; 0: never */
 	/* Outlive the session; quiesce and resume are required. */
+	/* Outlives the session and is shared by those that follow it, lest a peer that reconnects floods the log; NULL: own. */
+	struct log_limit *log_limit;
 	const struct vu_backend_ops *ops;
 	void *ctx;
 };
