@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <rte_cycles.h>
 #include <rte_launch.h>
@@ -144,20 +144,35 @@ void workers_watch(struct workers *workers)
 	}
 }
 
+/* A round takes a few microseconds; so long the wait is a spin. */
+#define ROUND_SPIN_US 20
+
 /* Longer than any round; a worker that takes so long is stuck in a system call or was not scheduled. */
 #define ROUND_MAX_US 10000
 
 void workers_synchronize(struct workers *workers)
 {
+	const struct timespec nap = { .tv_nsec = 50 * 1000 };
 	uint64_t token = rte_rcu_qsbr_start(workers->rcu);
-	uint64_t watch_us = clock_now_us() + ROUND_MAX_US;
+	uint64_t now_us = clock_now_us();
+	uint64_t spin_us = now_us + ROUND_SPIN_US;
+	uint64_t watch_us = now_us + ROUND_MAX_US;
 
-	/* Yield, not spin: a worker may share its CPU with this thread on a small machine. */
 	while (rte_rcu_qsbr_check(workers->rcu, token, false) == 0) {
-		sched_yield();
-		if (clock_now_us() >= watch_us) {
+		now_us = clock_now_us();
+		if (now_us < spin_us) {
+			rte_pause();
+			continue;
+		}
+		/*
+		 * The worker is not running: it may be waiting for this very CPU. Sleep and not yield: a thread that
+		 * yields in a loop forfeits, in newer kernels, more time with each call and then waits for all
+		 * others.
+		 */
+		nanosleep(&nap, NULL);
+		if (now_us >= watch_us) {
 			workers_watch(workers);
-			watch_us += ROUND_MAX_US;
+			watch_us = now_us + ROUND_MAX_US;
 		}
 	}
 }
