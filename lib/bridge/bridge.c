@@ -48,15 +48,22 @@ static __rte_always_inline bool send_to_port(
 		tagged = frame->vlan != 0;
 	else if (!port_vlan_egress(&egress->port->vlan, frame->vlan, &tagged))
 		return false;
-	if (unlikely(egress->n_lanes != 1)) {
-		if (egress->n_lanes == 0) {
-			egress->counters->drops[DROP_PORT_DOWN]++;
-			return true;
-		}
-		lane += frame_flow_hash(frame) % egress->n_lanes;
+	if (unlikely(egress->n_lanes == 0)) {
+		egress->counters->drops[DROP_PORT_DOWN]++;
+		return true;
 	}
+	if (unlikely(egress->n_lanes != 1))
+		lane += frame_flow_hash(frame) % egress->n_lanes;
 	lane_put(forwarder, &forwarder->lanes[lane], frame_in_form(passage, i, tagged));
 	return true;
+}
+
+/* Whether the port gets the frame as it is, by its only lane. */
+static __rte_always_inline bool is_untouched(
+	const struct frame *frame, const struct forward_port *egress)
+{
+	return egress->n_lanes == 1 && !frame->tagged && frame->vlan == 0 &&
+	       egress->port->vlan.kind == PORT_VLAN_NONE;
 }
 
 static void flood(struct passage *passage, const struct bridge_view *bridge, unsigned int i)
@@ -85,6 +92,12 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 	};
 	const struct port_vlan *ingress_vlan = &ingress->port->vlan;
 	uint16_t ingress_id = ingress->port->id;
+	/*
+	 * Frames of one flow come in runs: one with the addresses of the frame before it, and no tag on its way, needs no
+	 * second decision. NULL: the last frame's decision cannot be used again.
+	 */
+	struct lane *run_lane = NULL;
+	uint64_t run_destination = 0, run_source = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
 		struct frame *frame = &frames[i];
@@ -94,6 +107,12 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 		uint16_t port_id;
 		int vlan = 0;
 
+		if (run_lane != NULL && destination == run_destination && source == run_source &&
+			!frame->tagged) {
+			lane_put(forwarder, run_lane, frame);
+			continue;
+		}
+		run_lane = NULL;
 		if (unlikely(frame->tagged || ingress_vlan->kind != PORT_VLAN_NONE)) {
 			vlan = port_vlan_ingress(ingress_vlan, frame);
 			if (vlan < 0) {
@@ -119,7 +138,11 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 			ingress->counters->drops[DROP_NO_DESTINATION]++;
 		} else if (unlikely(!send_to_port(&passage, i, &forwarder->ports[port_id]))) {
 			ingress->counters->drops[DROP_VLAN_REFUSED]++;
+		} else if (likely(is_untouched(frame, &forwarder->ports[port_id]))) {
+			run_lane = &forwarder->lanes[forwarder->ports[port_id].first_lane];
 		}
+		run_destination = destination;
+		run_source = source;
 	}
 	lanes_flush(forwarder);
 }

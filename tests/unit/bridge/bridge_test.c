@@ -198,6 +198,28 @@ static void a_burst_keeps_its_order_per_destination(void **state)
 	}
 }
 
+static void every_frame_of_a_run_is_treated_as_the_first(void **state)
+{
+	/* Unknown: flooded, each of them. */
+	for (unsigned int i = 0; i < 4; i++)
+		make(i, 2, 1, -1);
+	forward(0, 4);
+	for (unsigned int p = 1; p < N_PORTS; p++)
+		assert_int_equal(sinks[p][0].n, 4);
+	station_appears(2, 2, -1);
+	/* Known: a run, a frame with a tag in it, another destination, the run again. */
+	for (unsigned int i = 0; i < 8; i++)
+		make(i, i == 5 ? 0xff : 2, i == 6 ? 9 : 1, i == 3 ? 7 : -1);
+	forward(0, 8);
+	assert_int_equal(sinks[2][0].n, 8);
+	assert_int_equal(sinks[1][0].n, 2);
+	assert_int_equal(sinks[3][0].n, 2);
+	/* The source in the middle of the run was learned. */
+	make(0, 9, 2, -1);
+	forward(2, 1);
+	assert_int_equal(sinks[0][0].n, 1);
+}
+
 static void a_frame_for_its_own_port_is_dropped_and_counted(void **state)
 {
 	station_appears(2, 0, -1);
@@ -384,6 +406,7 @@ int main(void)
 		one_queue(an_unknown_destination_is_flooded_to_all_but_the_sender),
 		one_queue(a_known_destination_gets_it_alone),
 		one_queue(a_burst_keeps_its_order_per_destination),
+		one_queue(every_frame_of_a_run_is_treated_as_the_first),
 		one_queue(a_frame_for_its_own_port_is_dropped_and_counted),
 		one_queue(a_group_address_is_never_learned),
 		one_queue(frames_without_room_are_dropped_and_counted_at_the_receiver),
