@@ -34,8 +34,8 @@
 #define FIRST_MESSAGE_US (10 * 1000 * 1000)
 
 /*
- * What librte_vhost offers, so that guests' drivers take the same path, less UFO and ECN: what is offered once binds for
- * ever, because a running guest keeps the bits it took across our restart.
+ * What DPDK's own back end offers, so that guests' drivers take the same path, less UFO and ECN: what is offered once
+ * binds for ever, because a running guest keeps the bits it took across our restart.
  */
 #define GUEST_FEATURES                                                                            \
 	(1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM |                            \

@@ -76,11 +76,19 @@ class Daemon:
         with open(self.log_path, 'ab') as log:
             self.log_start = log.tell()
             self.child = spawn([RINGWAY, '--config', self.config_path], before_exec, stdout=log, stderr=log)
-        self.bed.addCleanup(end, self.child)
+        self.bed.addCleanup(self.finish, self.child)
         if wait:
             ready = wait_for(lambda: 'ready:' in self.log() or self.child.poll() is not None, START_S, 0.01)
             if not ready or self.child.poll() is not None:
                 raise AssertionError(f'the daemon did not start:\n{self.log()}')
+
+    def finish(self, child):
+        """Whatever happened to it: asked to end, it ends well, and no sanitizer it was built with has a word to say."""
+        ran = child.poll() is None
+        status = end(child, signal.SIGTERM)
+        log = self.log()
+        assert not ran or status == 0, f'asked to end, the daemon ended with {status}:\n{log[-4000:]}'
+        assert 'Sanitizer' not in log and 'runtime error:' not in log, log[-8000:]
 
     @property
     def pid(self):

@@ -92,7 +92,7 @@ class Patience(HostileTest):
         memory = Memory(PAGE)
         self.addCleanup(memory.close)
         data = FrontEnd.message(SET_MEM_TABLE, struct.pack('<II', 1, 0) + struct.pack('<QQQQ', *memory.regions[0]))
-        for n in (5, 12, 30):
+        for n in (5, 30):
             front_end = self.front_end()
             front_end.send_raw(data[:n], [memory.fd])
             # Everybody else is served meanwhile.
