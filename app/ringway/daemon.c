@@ -27,6 +27,13 @@ static void on_ports_changed(void *ctx)
 	workers_update(daemon->workers, &daemon->topology);
 }
 
+static void on_ports_offered(void *ctx)
+{
+	struct daemon *daemon = ctx;
+
+	workers_publish(daemon->workers, &daemon->topology);
+}
+
 static void synchronize(void *ctx)
 {
 	struct daemon *daemon = ctx;
@@ -322,6 +329,7 @@ static int daemon_start(struct daemon *daemon, const struct config *config,
 	if (rc != 0)
 		return rc;
 	daemon->port_host.changed = on_ports_changed;
+	daemon->port_host.offered = on_ports_offered;
 	daemon->port_host.ctx = daemon;
 	daemon->port_host.events = daemon->events;
 	daemon->workers = workers_create(workers, error, error_size);

@@ -3,8 +3,9 @@
 #include "lane.h"
 
 unsigned int cross_forward(struct forwarder *forwarder, const struct forward_port *egress,
-	uint16_t rx_queue_index, struct frame *frames, unsigned int n, bool lossless)
+	uint16_t rx_queue_index, struct frame *frames, unsigned int n, uint16_t *n_segments_done)
 {
+	bool lossless = n_segments_done != NULL;
 	struct frame *list[FRAME_BURST];
 	struct lane *lane;
 	unsigned int sent;
@@ -21,9 +22,8 @@ unsigned int cross_forward(struct forwarder *forwarder, const struct forward_por
 	lane = &forwarder->lanes[egress->first_lane + rx_queue_index % egress->n_lanes];
 	for (unsigned int i = 0; i < n; i++)
 		list[i] = &frames[i];
-	sent = lane_send(lane, forwarder->offload, list, n);
-	if (sent > 0)
-		lane_mark_dirty(forwarder, lane);
+	sent = lane_send(lane, forwarder->offload, list, n, n_segments_done);
+	lane_mark_dirty(forwarder, lane);
 	if (lossless)
 		return sent;
 	lane->counters->drops[lane->queue->full_reason] += n - sent;

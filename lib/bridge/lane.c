@@ -18,13 +18,19 @@ static void lane_unlock(struct lane *lane)
 		rte_spinlock_unlock(&lane->queue->lock);
 }
 
-/* One frame the far side cannot take as it is. False if it should wait for room (only said before anything was sent). */
-static bool send_resolved(struct lane *lane, struct offload *offload, const struct frame *frame)
+/*
+ * One frame the far side cannot take as it is. Returns false if it, or the rest of it, should wait for room.
+ * `n_segments_done` is NULL where frames may be lost: then what a full queue leaves over is dropped, since a frame that
+ * went out in part cannot be taken back.
+ */
+static bool send_resolved(struct lane *lane, struct offload *offload, const struct frame *frame,
+	uint16_t *n_segments_done)
 {
 	struct frame *segments[OFFLOAD_SEGMENTS_MAX];
 	struct frame *out;
 	uint8_t reason;
-	unsigned int sent = 0;
+	unsigned int sent = n_segments_done != NULL ? *n_segments_done : 0;
+	unsigned int first = sent;
 	unsigned int n = offload_resolve(offload, frame, lane->queue->accepts, &out, &reason);
 
 	if (n == 0) {
@@ -43,15 +49,18 @@ static bool send_resolved(struct lane *lane, struct offload *offload, const stru
 			break;
 	}
 	offload_release(offload);
-	if (sent == 0)
+	if (n_segments_done != NULL) {
+		*n_segments_done = (uint16_t)(sent < n ? sent : 0);
+		return sent >= n;
+	}
+	if (sent == first)
 		return false;
-	/* A frame that went out in part cannot be taken back: what is missing counts as dropped. */
 	lane->counters->drops[lane->queue->full_reason] += n - sent;
 	return true;
 }
 
-unsigned int lane_send(
-	struct lane *lane, struct offload *offload, struct frame *const *frames, unsigned int n)
+unsigned int lane_send(struct lane *lane, struct offload *offload, struct frame *const *frames,
+	unsigned int n, uint16_t *n_segments_done)
 {
 	uint8_t refused = (uint8_t)~lane->queue->accepts;
 	unsigned int sent = 0;
@@ -68,7 +77,7 @@ unsigned int lane_send(
 			sent += done;
 			if (done < run)
 				break;
-		} else if (send_resolved(lane, offload, frames[sent])) {
+		} else if (send_resolved(lane, offload, frames[sent], n_segments_done)) {
 			sent++;
 		} else {
 			break;
@@ -90,7 +99,7 @@ void lanes_flush(struct forwarder *forwarder)
 {
 	for (unsigned int i = 0; i < forwarder->n_active; i++) {
 		struct lane *lane = &forwarder->lanes[forwarder->active[i]];
-		unsigned int sent = lane_send(lane, forwarder->offload, lane->frames, lane->n);
+		unsigned int sent = lane_send(lane, forwarder->offload, lane->frames, lane->n, NULL);
 
 		lane->counters->drops[lane->queue->full_reason] += lane->n - sent;
 		lane->n = 0;

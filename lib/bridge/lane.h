@@ -16,9 +16,12 @@ static inline void lane_put(struct forwarder *forwarder, struct lane *lane, stru
 /* Sends what was put into lanes; what finds no room is dropped and counted. */
 void lanes_flush(struct forwarder *forwarder);
 
-/* Sends now. Returns how many were dealt with; the rest found no room. */
-unsigned int lane_send(
-	struct lane *lane, struct offload *offload, struct frame *const *frames, unsigned int n);
+/*
+ * Sends now. Returns how many were dealt with; the rest found no room. Where nothing may be lost, *n_segments_done says
+ * how many segments of the first frame went out earlier, and is left saying so for the next call.
+ */
+unsigned int lane_send(struct lane *lane, struct offload *offload, struct frame *const *frames,
+	unsigned int n, uint16_t *n_segments_done);
 
 void lane_mark_dirty(struct forwarder *forwarder, struct lane *lane);
 

@@ -161,7 +161,7 @@ static void on_resume(void *ctx)
 	queues_update(guest);
 	guest->quiesced = false;
 	if (guest->n_rx + guest->n_tx > 0)
-		guest->host->changed(guest->host->ctx);
+		guest->host->offered(guest->host->ctx);
 }
 
 static void on_send_rarp(void *ctx, const uint8_t *mac)
@@ -253,8 +253,8 @@ static void session_watch(struct guest *guest)
 	event_add(guest->session_event, deadline_us == UINT64_MAX ? NULL : &wait);
 }
 
-/* Starts a session on a connected socket, which it takes over. */
-static void session_begin(struct guest *guest, int fd)
+/* Starts a session on a connected socket, which it takes over. False if there is no memory for one. */
+static bool session_begin(struct guest *guest, int fd)
 {
 	struct vu_backend_config config = {
 		.name = guest->base.name,
@@ -271,19 +271,20 @@ static void session_begin(struct guest *guest, int fd)
 	if (guest->session == NULL) {
 		log_error("port %s: cannot start a session: %s", guest->base.name, strerror(errno));
 		close(fd);
-		return;
+		return false;
 	}
 	guest->session_event = event_new(guest->host->events, fd, EV_READ, on_session, guest);
 	if (guest->session_event == NULL) {
 		log_error("port %s: cannot watch a session: out of memory", guest->base.name);
 		vu_backend_destroy(guest->session);
 		guest->session = NULL;
-		return;
+		return false;
 	}
 	guest->n_connects++;
 	guest->retry_ms = RETRY_MIN_MS;
 	set_state(guest, GUEST_CONNECTED);
 	session_watch(guest);
+	return true;
 }
 
 static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
@@ -303,7 +304,11 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
 		}
 		return;
 	}
+	/* One that has hung up already, and whose end is yet to be noticed, does not count. */
+	if (guest->session != NULL && vu_backend_process(guest->session) != 0)
+		session_lost(guest, vu_backend_close_text(guest->session));
 	if (guest->session != NULL) {
+		session_watch(guest);
 		log_limited(&guest->log_limit, LOG_LEVEL_WARN,
 			"port %s: a second front end was turned away, one is connected (pid %d)",
 			guest->base.name, (int)vu_backend_peer_pid(guest->session));
@@ -324,12 +329,10 @@ static void on_retry(evutil_socket_t unused_fd, short what, void *ctx)
 		return;
 	}
 	fd = unix_socket_connect(guest->socket.path, error, sizeof(error));
-	if (fd >= 0) {
-		session_begin(guest, fd);
+	if (fd >= 0 && session_begin(guest, fd))
 		return;
-	}
 	/* A front end that is not there yet is the normal case; anything else is said once per kind. */
-	if (fd != -ENOENT && fd != -ECONNREFUSED && fd != -EAGAIN &&
+	if (fd < 0 && fd != -ENOENT && fd != -ECONNREFUSED && fd != -EAGAIN &&
 		strcmp(guest->last_error, error) != 0) {
 		snprintf(guest->last_error, sizeof(guest->last_error), "%s", error);
 		log_limited(&guest->log_limit, LOG_LEVEL_WARN, "port %s: %s", guest->base.name,

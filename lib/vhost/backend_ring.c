@@ -381,6 +381,12 @@ int backend_handle_set_vring_kick(struct vu_backend *session, struct vu_message 
 	return 0;
 }
 
+/* Whether a worker may know the ring. If not, it can be changed without asking anybody. */
+static bool is_in_use(const struct backend_ring *ring)
+{
+	return ring->shared.state == VU_RING_RUNNING;
+}
+
 int backend_handle_set_vring_call(struct vu_backend *session, struct vu_message *message)
 {
 	struct backend_ring *ring;
@@ -389,12 +395,15 @@ int backend_handle_set_vring_call(struct vu_backend *session, struct vu_message 
 
 	if (ret < 0)
 		return ret;
+	if (!is_in_use(ring)) {
+		fd_replace(message, &ring->shared.call_fd);
+		return 0;
+	}
 	session->ops->quiesce(session->ctx);
 	fd_replace(message, &ring->shared.call_fd);
 	/* What was signalled on the old one may never be seen; a spurious call is legal, a lost one
 	 * hangs the guest. */
-	if (ring->shared.state == VU_RING_RUNNING)
-		vu_eventfd_signal(ring->shared.call_fd);
+	vu_eventfd_signal(ring->shared.call_fd);
 	session->ops->resume(session->ctx);
 	return 0;
 }
@@ -407,11 +416,10 @@ int backend_handle_set_vring_err(struct vu_backend *session, struct vu_message *
 
 	if (ret < 0)
 		return ret;
-	session->ops->quiesce(session->ctx);
+	/* Signalled by this thread only. */
 	fd_replace(message, &ring->shared.err_fd);
 	if (ring->shared.state == VU_RING_BROKEN)
 		vu_eventfd_signal(ring->shared.err_fd);
-	session->ops->resume(session->ctx);
 	return 0;
 }
 
@@ -427,6 +435,10 @@ int backend_handle_set_vring_enable(struct vu_backend *session, struct vu_messag
 	if (payload.num > 1)
 		return backend_refuse(session, -EINVAL, "%u for ring %u; allowed: 0, 1",
 			payload.num, payload.index);
+	if (!is_in_use(ring) || ring->shared.enabled == (payload.num == 1)) {
+		ring->shared.enabled = payload.num == 1;
+		return 0;
+	}
 	session->ops->quiesce(session->ctx);
 	ring->shared.enabled = payload.num == 1;
 	session->ops->resume(session->ctx);

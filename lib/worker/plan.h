@@ -17,6 +17,7 @@ struct plan_rx {
 	const struct forward_port *ingress;
 	enum plan_route route;
 	bool lossless;                   /* cross */
+	uint16_t n_segments_done;        /* cross, lossless: see cross_forward() */
 	bool is_dirty;                   /* something was released this round */
 	const struct bridge_view *bridge; /* bridge */
 	const struct forward_port *peer; /* cross */

@@ -36,12 +36,18 @@ struct worker {
 	unsigned int lcore_id;
 };
 
+/* Plans kept until the next synchronisation, at most. */
+#define RETIRED_MAX 256
+
 struct workers {
 	unsigned int n;
 	struct rte_rcu_qsbr *rcu;
 	struct worker *worker[PORT_MAX_WORKERS];
 	int numa_nodes[PORT_MAX_WORKERS];
 	struct plan_inventory inventory;
+	/* Replaced, and perhaps still in use. */
+	unsigned int n_retired;
+	struct plan *retired[RETIRED_MAX];
 };
 
 /* What a plan of nothing is made from. */
@@ -70,7 +76,7 @@ static unsigned int serve(struct worker *worker, const struct plan *plan, struct
 		break;
 	case PLAN_ROUTE_CROSS:
 		n_done = cross_forward(plan->forwarder, rx->peer, rx->queue->index, batch->frames,
-			n, rx->lossless);
+			n, rx->lossless ? &rx->n_segments_done : NULL);
 		break;
 	case PLAN_ROUTE_NONE:
 		counters->drops[DROP_NO_DESTINATION] += n;
@@ -177,15 +183,31 @@ void workers_synchronize(struct workers *workers)
 	}
 }
 
-void workers_update(struct workers *workers, const struct topology *topology)
+/* Frees plans that no worker can be using: to be called right after a synchronisation. */
+static void plans_free_retired(struct workers *workers)
 {
-	struct plan *old[PORT_MAX_WORKERS] = { NULL };
+	for (unsigned int i = 0; i < workers->n_retired; i++)
+		plan_free(workers->retired[i]);
+	workers->n_retired = 0;
+}
 
+static void plan_retire(struct workers *workers, struct plan *plan)
+{
+	if (workers->n_retired == RETIRED_MAX) {
+		workers_synchronize(workers);
+		plans_free_retired(workers);
+	}
+	workers->retired[workers->n_retired++] = plan;
+}
+
+void workers_publish(struct workers *workers, const struct topology *topology)
+{
 	plan_inventory_take(&workers->inventory, topology);
 	plan_assign(&workers->inventory, workers->numa_nodes, workers->n);
 	for (unsigned int i = 0; i < workers->n; i++) {
 		struct worker *worker = workers->worker[i];
 		struct plan *plan = plan_create(topology, &workers->inventory, &worker->spec);
+		struct plan *old = worker->plan;
 
 		if (plan == NULL) {
 			/* The old plan must not be used any longer: better nothing moves than into freed memory. */
@@ -196,12 +218,16 @@ void workers_update(struct workers *workers, const struct topology *topology)
 			if (plan == NULL)
 				rte_panic("worker %u: no memory for an empty plan\n", i);
 		}
-		old[i] = worker->plan;
 		__atomic_store_n(&worker->plan, plan, __ATOMIC_RELEASE);
+		plan_retire(workers, old);
 	}
+}
+
+void workers_update(struct workers *workers, const struct topology *topology)
+{
+	workers_publish(workers, topology);
 	workers_synchronize(workers);
-	for (unsigned int i = 0; i < workers->n; i++)
-		plan_free(old[i]);
+	plans_free_retired(workers);
 }
 
 static struct worker *worker_start(struct workers *workers, unsigned int id,
@@ -310,6 +336,7 @@ void workers_destroy(struct workers *workers)
 			worker_join(workers->worker[id]);
 		worker_free(workers->worker[id]);
 	}
+	plans_free_retired(workers);
 	rte_free(workers->rcu);
 	rte_free(workers);
 }

@@ -130,7 +130,7 @@ class Daemon:
     def counters(self, name):
         return self.port(name)['counters']
 
-    def wait_state(self, name, state, timeout=10.0):
+    def wait_state(self, name, state, timeout=20.0):
         got = wait_for(lambda: self.port(name)['state'] == state, timeout, 0.01)
         assert got, f'port {name} is {self.port(name)["state"]}, not {state}\n{self.log()[-2000:]}'
 
@@ -279,7 +279,7 @@ class DaemonTest(Bed, unittest.TestCase):
         if self.daemon is not None and not self.daemon_ends:
             self.assertIsNone(self.daemon.child.poll(), 'the daemon has ended')
 
-    def assert_flat(self, before, timeout=10.0):
+    def assert_flat(self, before, timeout=20.0):
         """The daemon's descriptors and guest mappings are what they were."""
         wait_for(lambda: self.daemon.resources() == before, timeout, 0.01)
         self.assertEqual(self.daemon.resources(), before)

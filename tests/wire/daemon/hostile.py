@@ -18,10 +18,13 @@ class Stage(Bed):
     def __init__(self):
         self.stack = contextlib.ExitStack()
         self.addCleanup = self.stack.callback
-        self.make_folder()
-        self.start(['good1', 'good2', 'evil', 'peer'],
-                   [{'name': 'br0', 'ports': ['good1', 'good2']}, {'name': 'br1', 'ports': ['evil', 'peer']}])
-        self.traffic = self.bench_running('good1', 'good2')
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self.stack.close)
+            self.make_folder()
+            self.start(['good1', 'good2', 'evil', 'peer'],
+                       [{'name': 'br0', 'ports': ['good1', 'good2']}, {'name': 'br1', 'ports': ['evil', 'peer']}])
+            self.traffic = self.bench_running('good1', 'good2')
+            on_error.pop_all()
 
 
 class HostileTest(DaemonTest):

@@ -56,7 +56,7 @@ class Refused(Exception):
     """The back end answered a request with a non-zero acknowledgement."""
 
 
-def wait_for(condition, timeout=10.0, step=0.001):
+def wait_for(condition, timeout=20.0, step=0.001):
     """The first true value of condition(), or its last false one when the time is over."""
     end = time.monotonic() + timeout
     while True:
@@ -176,13 +176,13 @@ class Ring:
 class FrontEnd:
     """One connection: messages in, messages out."""
 
-    def __init__(self, sock, timeout=10.0):
+    def __init__(self, sock, timeout=30.0):
         self.sock = sock
         self.sock.settimeout(timeout)
         self.reply_ack = False
 
     @classmethod
-    def connect(cls, path, timeout=10.0):
+    def connect(cls, path, timeout=30.0):
         end = time.monotonic() + timeout
         while True:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -258,7 +258,7 @@ class FrontEnd:
     def tell_state(self, request, index, value):
         self.tell(request, struct.pack('<II', index, value))
 
-    def is_closed(self, timeout=10.0):
+    def is_closed(self, timeout=20.0):
         """Whether the back end closes the connection in that time; what it still says meanwhile is thrown away."""
         end = time.monotonic() + timeout
         poller = select.poll()
@@ -423,7 +423,7 @@ class Guest(FrontEnd):
         pair.tx.push(slots[0])
         return True
 
-    def send(self, *frames, header=net_header(), pair=None, timeout=10.0):
+    def send(self, *frames, header=net_header(), pair=None, timeout=20.0):
         pair = pair or self.pairs[0]
         for frame in frames:
             if not self.queue(frame, header, pair):
@@ -431,7 +431,7 @@ class Guest(FrontEnd):
                 assert wait_for(lambda: self.queue(frame, header, pair), timeout), 'the back end takes no frames'
         pair.tx.publish()
 
-    def drain(self, pair=None, timeout=10.0):
+    def drain(self, pair=None, timeout=20.0):
         """Waits until the back end has returned every transmit buffer."""
         pair = pair or self.pairs[0]
 
@@ -463,7 +463,7 @@ class Guest(FrontEnd):
             ring.publish()
         return Frame(data[:NET_HEADER_BYTES], data[NET_HEADER_BYTES:])
 
-    def receive(self, n=1, timeout=10.0, pair=None):
+    def receive(self, n=1, timeout=20.0, pair=None):
         """The next n frames; fewer if they do not come in time."""
         frames = []
 
@@ -474,5 +474,5 @@ class Guest(FrontEnd):
         wait_for(more, timeout)
         return frames
 
-    def receive_data(self, n=1, timeout=10.0, pair=None):
+    def receive_data(self, n=1, timeout=20.0, pair=None):
         return [frame.data for frame in self.receive(n, timeout, pair)]

@@ -122,6 +122,8 @@ struct port_host {
 	 * list_tx say now, and none is in the middle of an older one.
 	 */
 	void (*changed)(void *ctx);
+	/* The same, but only queues were added: returns at once, workers take them up in their next round. */
+	void (*offered)(void *ctx);
 	void *ctx;
 	struct event_base *events; /* control thread's loop */
 };

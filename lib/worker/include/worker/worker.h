@@ -40,6 +40,9 @@ void workers_destroy(struct workers *workers);
  */
 void workers_update(struct workers *workers, const struct topology *topology);
 
+/* As workers_update() but without the wait: for changes that only add queues. Workers may use the old plans for a while. */
+void workers_publish(struct workers *workers, const struct topology *topology);
+
 /* Returns when every worker has begun a new round since the call. */
 void workers_synchronize(struct workers *workers);
 
