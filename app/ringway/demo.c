@@ -141,6 +141,8 @@ static pid_t start(char *const argv[], int output)
 	if (pid != 0)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	/* Ctrl-C is for us: we end the children, in order. */
+	setpgid(0, 0);
 	if (output >= 0)
 		dup2(output, STDOUT_FILENO);
 	execv(argv[0], argv);
