@@ -95,13 +95,15 @@ struct vring_burst {
 
 /* Everything needed to start; plain data. Addresses are checked for alignment and extent by whoever translated them. */
 struct vring_config {
-	uint16_t size; /* split: power of two, 1..32768 */
+	uint16_t size; /* 1..32768; split: a power of two */
+	bool packed;
 	bool event_idx;
 	bool indirect;
 	bool in_order;       /* negotiated; buffers are used in ring order either way, and every entry is written */
 	bool mergeable;      /* reserve may spread a frame over several buffers */
 	uint16_t header_len; /* bytes of virtio-net header; a receive buffer shorter than that is VRING_FAULT_LENGTH */
-	uint16_t avail_idx;  /* next available index to look at */
+	uint16_t avail_idx;  /* next available index to look at; packed: next slot and wrap counter (layout.h) */
+	uint16_t used_idx;   /* packed only: next used slot and wrap counter; a split ring's is in its memory */
 	void *desc;
 	void *avail;
 	void *used;
