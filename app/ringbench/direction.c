@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <linux/virtio_net.h>
 
@@ -47,6 +48,8 @@ int direction_init(struct direction *direction, const struct options *options, s
 		&direction->received, from->number, to->number, to->socket->vlan, tcp, seed);
 	direction->sent.trailer = direction->received.trailer =
 		options->verify == VERIFY_ALL && !tcp;
+	frame_format_set_addresses(&direction->sent, options->n_macs);
+	frame_format_set_addresses(&direction->received, options->n_macs);
 	direction->received.any_mac = from == to;
 	direction->mergeable = session_has(to, VIRTIO_NET_F_MRG_RXBUF);
 	direction->rules = (struct offload_rules){
@@ -69,7 +72,8 @@ int direction_init(struct direction *direction, const struct options *options, s
 	}
 	direction->n_flows = options->n_flows;
 	direction->flows = calloc(direction->n_flows, sizeof(*direction->flows));
-	if (direction->flows == NULL)
+	direction->learned = calloc((options->n_macs + 63) / 64, sizeof(*direction->learned));
+	if (direction->flows == NULL || direction->learned == NULL)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < direction->n_flows; i++)
 		direction->flows[i].queue = (uint8_t)(i % options->n_queues);
@@ -79,7 +83,22 @@ int direction_init(struct direction *direction, const struct options *options, s
 void direction_fini(struct direction *direction)
 {
 	free(direction->flows);
+	free(direction->learned);
 	direction->flows = NULL;
+	direction->learned = NULL;
+}
+
+void direction_learn(struct direction *direction, uint32_t address)
+{
+	direction->n_learned += !direction_has_learned(direction, address);
+	direction->learned[address / 64] |= UINT64_C(1) << (address % 64);
+}
+
+void direction_unlearn(struct direction *direction)
+{
+	memset(direction->learned, 0, (direction->sent.n_addresses + 63) / 64 * sizeof(*direction->learned));
+	direction->n_learned = 0;
+	direction->next_address = 0;
 }
 
 uint64_t direction_total_in_flight(const struct direction *direction, unsigned int n_queues)

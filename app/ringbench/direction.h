@@ -60,6 +60,10 @@ struct direction {
 	unsigned int n_flows;
 	struct direction_flow *flows;
 	struct direction_queue queues[OPTIONS_MAX_QUEUES];
+	/* Warm-up: addresses that a frame has come through from (a bit each), and where to look for the next that none has. */
+	uint64_t *learned;
+	uint32_t n_learned;
+	uint32_t next_address;
 	struct direction_counters counters;
 	struct histogram latency; /* TSC cycles */
 };
@@ -68,6 +72,15 @@ struct direction {
 int direction_init(struct direction *direction, const struct options *options, struct session *from,
 	struct session *to, bool active, uint64_t seed);
 void direction_fini(struct direction *direction);
+
+/* A warm-up frame from MAC address `address` < sent.n_addresses has come through. */
+void direction_learn(struct direction *direction, uint32_t address);
+static inline bool direction_has_learned(const struct direction *direction, uint32_t address)
+{
+	return direction->learned[address / 64] >> (address % 64) & 1;
+}
+/* Begins again: whoever forwards has forgotten. */
+void direction_unlearn(struct direction *direction);
 
 static inline uint64_t direction_in_flight(const struct direction *direction, unsigned int queue)
 {

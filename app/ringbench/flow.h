@@ -20,6 +20,7 @@
 #ifndef RINGBENCH_FLOW_H
 #define RINGBENCH_FLOW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Reordering over a longer distance than this is reported as loss plus a late frame. */
@@ -61,6 +62,19 @@ static inline enum flow_verdict flow_receive(struct flow *flow, uint32_t seq)
 	flow->next = seq + 1;
 	flow->n_received++;
 	return FLOW_NEW;
+}
+
+/* As flow_receive() for the n > 0 numbers from `seq` on, which lie between two multiples of 64, if all of them are next in
+ * order; else false, and nothing is noted. */
+static inline bool flow_receive_run(struct flow *flow, uint32_t seq, uint32_t n)
+{
+	if (__builtin_expect(
+		    seq != flow->next || seq - flow->base >= FLOW_WINDOW || flow->sent - seq < n, 0))
+		return false;
+	flow->bits[seq % FLOW_WINDOW / 64] |= UINT64_MAX >> (64 - n) << (seq % 64);
+	flow->next = seq + n;
+	flow->n_received += n;
+	return true;
 }
 
 /* From now on, what has been sent and not received is delayed at best. */

@@ -68,25 +68,37 @@ static unsigned int get16(const uint8_t *at)
 	return ntohs(frame_load16(at));
 }
 
-void frame_mac(uint8_t mac[6], unsigned int number)
+void frame_mac(uint8_t mac[6], unsigned int number, unsigned int address)
 {
 	static const uint8_t prefix[5] = {0x52, 0x54, 0x00, 0x72, 0x62};
 
 	memcpy(mac, prefix, sizeof(prefix));
 	mac[5] = (uint8_t)number;
+	if (address != 0) {
+		mac[0] = 0x56;
+		put16(mac + 2, address);
+	}
 }
 
 void frame_format_init(struct frame_format *format, unsigned int from, unsigned int to,
 	uint16_t vlan, bool tcp, uint64_t seed)
 {
-	*format = (struct frame_format){.vlan = vlan, .tcp = tcp, .seed = seed};
-	frame_mac(format->src_mac, from);
-	frame_mac(format->dst_mac, to);
+	*format = (struct frame_format){.vlan = vlan, .tcp = tcp, .seed = seed, .n_addresses = 1};
+	frame_mac(format->macs, to, 0);
+	frame_mac(format->macs + 6, from, 0);
+	frame_mac(format->numbered_macs, to, 1);
+	frame_mac(format->numbered_macs + 6, from, 1);
 	format->src_ip = htonl(0xc6120000u | from);
 	format->dst_ip = htonl(0xc6120000u | to);
 	format->l3 = (uint16_t)(FRAME_ETH_LEN + (vlan != 0 ? FRAME_VLAN_LEN : 0));
 	format->l4 = (uint16_t)(format->l3 + FRAME_IP_LEN);
 	format->payload = (uint16_t)(format->l4 + (tcp ? FRAME_TCP_LEN : FRAME_UDP_LEN));
+}
+
+void frame_format_set_addresses(struct frame_format *format, uint32_t n_addresses)
+{
+	format->n_addresses = n_addresses;
+	format->address_factor = n_addresses == 1 ? 0 : UINT64_MAX / n_addresses + 1;
 }
 
 unsigned int frame_size_min(const struct frame_format *format)
@@ -124,8 +136,7 @@ uint32_t frame_pseudo_sum(const uint8_t *ip, uint32_t l4_len)
 
 static void build_ethernet(const struct frame_format *format, uint8_t *frame)
 {
-	memcpy(frame, format->dst_mac, 6);
-	memcpy(frame + 6, format->src_mac, 6);
+	frame_set_macs(format, frame, 0);
 	if (format->vlan != 0) {
 		put16(frame + 12, ETHERTYPE_VLAN);
 		put16(frame + 14, format->vlan);
@@ -181,10 +192,12 @@ void frame_build(const struct frame_format *format, uint8_t *frame, uint32_t siz
 	memcpy(frame + body, pattern_of(htons(id)) + FRAME_RECORD_LEN, size - body);
 }
 
-static bool ethernet_matches(const struct frame_format *format, const uint8_t *frame)
+static bool ethernet_matches(const struct frame_format *format, const uint8_t *frame, uint32_t seq)
 {
-	if (!format->any_mac && (memcmp(frame, format->dst_mac, 6) != 0 ||
-					memcmp(frame + 6, format->src_mac, 6) != 0))
+	uint8_t macs[12];
+
+	frame_set_macs(format, macs, frame_address(format, frame_flow(format, frame), seq));
+	if (!format->any_mac && memcmp(frame, macs, sizeof(macs)) != 0)
 		return false;
 	if (format->vlan != 0 && (get16(frame + 12) != ETHERTYPE_VLAN ||
 					 (get16(frame + 14) & 0xfff) != format->vlan))
@@ -215,11 +228,11 @@ enum frame_fault frame_verify(
 	bool has_trailer = format->trailer && size >= body + 8;
 	struct frame_record record;
 
-	if (!ethernet_matches(format, frame))
+	memcpy(&record, frame + format->payload, sizeof(record));
+	if (!ethernet_matches(format, frame, record.seq))
 		return FRAME_FAULT_ETHERNET;
 	if (!ip_matches(format, frame + format->l3, size - format->l3))
 		return FRAME_FAULT_IP;
-	memcpy(&record, frame + format->payload, sizeof(record));
 	if (get16(l4 + 2) != FRAME_PORT_TO)
 		return FRAME_FAULT_L4;
 	if (format->tcp ? ntohl(frame_load32(l4 + 4)) != record.seq << 16

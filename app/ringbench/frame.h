@@ -42,6 +42,9 @@
 #define FRAME_MAX_FLOWS 16384u
 #define FRAME_PORT_TO   9u
 
+/* MAC addresses of one socket. */
+#define FRAME_MAX_ADDRESSES 65536u
+
 /* Warm-up frames of queue q are the flow FRAME_WARMUP_FLOW - q: the port numbers below
  * FRAME_PORT_BASE. */
 #define FRAME_WARMUP_FLOW    0xffffu
@@ -59,8 +62,12 @@ struct frame_record {
 /* How the frames of one direction look at one of its ends; the two ends differ in the VLAN tag at
  * most. */
 struct frame_format {
-	uint8_t src_mac[6];
-	uint8_t dst_mac[6];
+	/* Destination and source as they lie in the frame: of address 0, and of the others, whose number goes into bytes
+	 * 2 and 3 of each. */
+	uint8_t macs[12];
+	uint8_t numbered_macs[12];
+	uint32_t n_addresses;    /* that each end sends from; frame_address() says which one */
+	uint64_t address_factor; /* 2^64 / n_addresses, rounded up; 0 for one */
 	uint32_t src_ip; /* network order */
 	uint32_t dst_ip;
 	uint16_t vlan; /* 0: no tag */
@@ -95,11 +102,42 @@ enum frame_fault {
 
 const char *frame_fault_name(enum frame_fault fault);
 
-/* Socket n (1..255) has MAC 52:54:00:72:62:n and address 198.18.0.n (the range for benchmarks, RFC
- * 2544). */
-void frame_mac(uint8_t mac[6], unsigned int number);
+/*
+ * Socket n (1..255) has MAC 52:54:00:72:62:n and address 198.18.0.n (the range for benchmarks, RFC 2544). With more than
+ * one MAC address, address i > 0 is 56:54:ii:ii:62:n.
+ */
+void frame_mac(uint8_t mac[6], unsigned int number, unsigned int address);
+
+/* One address at each end. */
 void frame_format_init(struct frame_format *format, unsigned int from, unsigned int to,
 	uint16_t vlan, bool tcp, uint64_t seed);
+
+/* 1..FRAME_MAX_ADDRESSES; the frames of address i go to the other end's address i. */
+void frame_format_set_addresses(struct frame_format *format, uint32_t n_addresses);
+
+/*
+ * Which of the addresses number `seq` of `flow` has: they come round in turn. The remainder by multiplication with the
+ * inverse (exact for 32 bits: D. Lemire et al., "Faster remainder by direct computation", 2019).
+ */
+static inline uint32_t frame_address(const struct frame_format *format, unsigned int flow, uint32_t seq)
+{
+	uint64_t fraction = format->address_factor * (uint32_t)(seq + flow);
+
+	return (uint32_t)(((unsigned __int128)fraction * format->n_addresses) >> 64);
+}
+
+static inline void frame_set_macs(const struct frame_format *format, uint8_t *frame, uint32_t address)
+{
+	uint16_t wire = htons((uint16_t)address);
+
+	if (address == 0) {
+		memcpy(frame, format->macs, 12);
+		return;
+	}
+	memcpy(frame, format->numbered_macs, 12);
+	memcpy(frame + 2, &wire, 2);
+	memcpy(frame + 8, &wire, 2);
+}
 
 /* Smallest size that holds headers and record. */
 unsigned int frame_size_min(const struct frame_format *format);
@@ -115,15 +153,38 @@ static inline uint32_t frame_bare_size(const struct frame_format *format, uint32
 	return size - format->l3 + FRAME_ETH_LEN;
 }
 
+/*
+ * The check word in steps, so that what is the same for all frames of a burst is computed once: frame_check_finish() of
+ * frame_burst_mix() plus (frame_numbers() XOR frame_identity()).
+ */
+static inline uint64_t frame_burst_mix(uint64_t seed, uint64_t tsc)
+{
+	return (tsc ^ seed) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+static inline uint64_t frame_numbers(uint32_t seq, uint32_t ports)
+{
+	return (uint64_t)seq << 32 | ports;
+}
+
+/* 16 bits each; `id` as it lies in the frame. */
+static inline uint64_t frame_identity(uint32_t id, uint32_t bare_size)
+{
+	return (uint64_t)(id << 16 | bare_size) << 16;
+}
+
+/* In the upper half of the result. */
+static inline uint64_t frame_check_finish(uint64_t mix)
+{
+	mix ^= mix >> 31;
+	return mix * UINT64_C(0xd6e8feb86659fd93);
+}
+
 static inline uint32_t frame_check_word(
 	uint64_t seed, uint32_t seq, uint64_t tsc, uint32_t ports, uint32_t id, uint32_t bare_size)
 {
-	uint64_t mix = (tsc ^ seed) * UINT64_C(0x9e3779b97f4a7c15);
-
-	mix += (((uint64_t)seq << 32) | ports) ^ ((uint64_t)(id << 16 | bare_size) << 16);
-	mix ^= mix >> 31;
-	mix *= UINT64_C(0xd6e8feb86659fd93);
-	return (uint32_t)(mix >> 32);
+	return (uint32_t)(frame_check_finish(frame_burst_mix(seed, tsc) +
+				  (frame_numbers(seq, ports) ^ frame_identity(id, bare_size))) >> 32);
 }
 
 /* Both ports, or the id, as they lie in the frame: the mix does not care about their order. */
@@ -156,16 +217,23 @@ static inline unsigned int frame_flow(const struct frame_format *format, const u
 	return (uint16_t)(ntohs(frame_load16(frame + format->l4)) - FRAME_PORT_BASE);
 }
 
+/* Both ports of a flow, as they lie in the frame: source, then destination. Warm-up flows wrap to the ports below the
+ * base. */
+static inline uint32_t frame_ports(unsigned int flow)
+{
+	return htonl((uint32_t)(uint16_t)(FRAME_PORT_BASE + flow) << 16 | FRAME_PORT_TO);
+}
+
 /*
  * Makes a built frame the number `seq` of `flow`, sent now. `size` and `id` are what it was built
- * with: nothing is read back from the frame, whose cache lines may be with the device.
+ * with: nothing is read back from the frame, whose cache lines may be with the device. The MAC addresses are
+ * frame_set_macs()'s.
  */
 static inline void frame_stamp(const struct frame_format *format, uint8_t *frame, uint32_t size,
 	uint16_t id, unsigned int flow, uint32_t seq, uint64_t tsc)
 {
 	struct frame_record record = {.seq = seq, .tsc = tsc};
-	/* Source port, then destination; warm-up flows wrap to the ports below the base. */
-	uint32_t ports = htonl((uint32_t)(uint16_t)(FRAME_PORT_BASE + flow) << 16 | FRAME_PORT_TO);
+	uint32_t ports = frame_ports(flow);
 
 	record.check = frame_check_word(
 		format->seed, seq, tsc, ports, htons(id), frame_bare_size(format, size));

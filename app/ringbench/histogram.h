@@ -30,10 +30,11 @@ static inline unsigned int histogram_bucket(uint64_t value)
 	return (shift << HISTOGRAM_SUB_BITS) + (unsigned int)(value >> shift);
 }
 
-static inline void histogram_add(struct histogram *histogram, uint64_t value)
+/* Records `value` n times. */
+static inline void histogram_add(struct histogram *histogram, uint64_t value, uint64_t n)
 {
-	histogram->buckets[histogram_bucket(value)]++;
-	histogram->n++;
+	histogram->buckets[histogram_bucket(value)] += n;
+	histogram->n += n;
 	if (value > histogram->max)
 		histogram->max = value;
 }

@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/virtio_config.h>
+
 #include <base/unix_socket.h>
+#include <gmem/gmem.h>
 
 #include "frame.h"
 #include "virtio_features.h"
@@ -25,12 +28,14 @@ static const char usage[] =
 	"                              (default: loop for one socket, pair for an even number)\n"
 	"      --one-way               pairs: only first -> second\n"
 	"      --queues N              queue pairs per socket (1; up to 16)\n"
-	"      --ring N                ring size, a power of two (256)\n"
+	"      --ring N                ring size, a power of two; any with +packed (256)\n"
+	"      --regions N             memory regions per socket, buffers spread over them (1; up to 509)\n"
 	"      --flows N               UDP flows per direction, spread over the queues (as many as "
 	"queues)\n"
+	"      --macs N                MAC addresses that each socket sends from in turn (1; up to 65536)\n"
 	"      --features [N:]LIST     switch features, for all sockets or for socket N: "
 	"+csum,+tso,-mrg_rxbuf,\n"
-	"                              -in_order,-indirect,+event_idx; each is taken where the "
+	"                              -in_order,-indirect,+event_idx,+packed; each is taken where the "
 	"back end offers it\n"
 	"      --vlan [N:]VID          tag frames (all sockets, or socket N)\n"
 	"\n"
@@ -65,7 +70,9 @@ enum {
 	OPT_ONE_WAY,
 	OPT_QUEUES,
 	OPT_RING,
+	OPT_REGIONS,
 	OPT_FLOWS,
+	OPT_MACS,
 	OPT_FEATURES,
 	OPT_VLAN,
 	OPT_SIZE,
@@ -92,7 +99,9 @@ static const struct option long_options[] = {
 	{"one-way", no_argument, NULL, OPT_ONE_WAY},
 	{"queues", required_argument, NULL, OPT_QUEUES},
 	{"ring", required_argument, NULL, OPT_RING},
+	{"regions", required_argument, NULL, OPT_REGIONS},
 	{"flows", required_argument, NULL, OPT_FLOWS},
+	{"macs", required_argument, NULL, OPT_MACS},
 	{"features", required_argument, NULL, OPT_FEATURES},
 	{"vlan", required_argument, NULL, OPT_VLAN},
 	{"size", required_argument, NULL, OPT_SIZE},
@@ -254,22 +263,6 @@ static int parse_size(struct parser *parser, const char *text)
 	return number32(parser, "size", text, FRAME_SIZE_MIN, FRAME_SIZE_MAX, &options->size);
 }
 
-static int parse_ring(struct parser *parser, const char *text)
-{
-	uint32_t size;
-	uint32_t next = 2;
-
-	if (number32(parser, "ring", text, 2, 32768, &size) != 0)
-		return -EINVAL;
-	while (next < size)
-		next *= 2;
-	if (next != size)
-		return fail(parser, "--ring %s: a ring's size is a power of two; try --ring %u",
-			text, next);
-	parser->options->ring_size = size;
-	return 0;
-}
-
 /* The index of `text` among the NULL-terminated `words`, or a negative errno. */
 static int word(struct parser *parser, const char *name, const char *text, const char *const *words)
 {
@@ -320,9 +313,13 @@ static int parse_one(struct parser *parser, int option, char *text)
 	case OPT_QUEUES:
 		return number32(parser, "queues", text, 1, OPTIONS_MAX_QUEUES, &options->n_queues);
 	case OPT_RING:
-		return parse_ring(parser, text);
+		return number32(parser, "ring", text, 2, 32768, &options->ring_size);
 	case OPT_FLOWS:
 		return number32(parser, "flows", text, 1, FRAME_MAX_FLOWS, &options->n_flows);
+	case OPT_REGIONS:
+		return number32(parser, "regions", text, 1, GMEM_MAX_REGIONS, &options->n_regions);
+	case OPT_MACS:
+		return number32(parser, "macs", text, 1, FRAME_MAX_ADDRESSES, &options->n_macs);
 	case OPT_FEATURES:
 		return parse_features(parser, text);
 	case OPT_VLAN:
@@ -399,6 +396,29 @@ static int check_topology(struct parser *parser)
 	return 0;
 }
 
+uint32_t options_next_split_size(const struct options *options)
+{
+	uint32_t next = 2;
+
+	while (next < options->ring_size)
+		next *= 2;
+	return next;
+}
+
+static int check_ring(struct parser *parser)
+{
+	struct options *options = parser->options;
+
+	for (unsigned int i = 0; i < options->n_sockets; i++)
+		if (!options_ring_is_split_size(options) &&
+			!(options->sockets[i].features_on & FEATURE(VIRTIO_F_RING_PACKED)))
+			return fail(parser,
+				"--ring %u: a ring's size is a power of two, unless it is packed; try "
+				"--ring %u, or --features +packed",
+				options->ring_size, options_next_split_size(options));
+	return 0;
+}
+
 static int check_sizes(struct parser *parser)
 {
 	struct options *options = parser->options;
@@ -434,7 +454,8 @@ static int check_all(struct parser *parser)
 	if (options->rate_pps != 0 && options->window != 0)
 		return fail(parser, "--window belongs to the closed loop and --rate to the open "
 				    "one; give one of them");
-	if (check_topology(parser) != 0 || apply_socket_settings(parser) != 0)
+	if (check_topology(parser) != 0 || apply_socket_settings(parser) != 0 ||
+		check_ring(parser) != 0)
 		return -EINVAL;
 	return check_sizes(parser);
 }
@@ -447,6 +468,8 @@ enum options_result options_parse(
 
 	*options = (struct options){
 		.n_queues = 1,
+		.n_macs = 1,
+		.n_regions = 1,
 		.ring_size = 256,
 		.size = 64,
 		.mss = 1448,

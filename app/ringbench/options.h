@@ -38,6 +38,8 @@ struct options {
 	unsigned int n_sockets;
 	unsigned int n_queues; /* pairs per socket */
 	unsigned int n_flows;  /* per direction; at least n_queues */
+	unsigned int n_macs;    /* addresses each socket sends from */
+	unsigned int n_regions; /* that guest memory is announced as */
 	uint32_t ring_size;
 	uint32_t size; /* bytes without FCS */
 	bool imix;
@@ -69,6 +71,13 @@ enum options_result {
 
 enum options_result options_parse(
 	struct options *options, int argc, char **argv, char *error, size_t error_size);
+
+/* Whether a split ring can have the size asked for, and the next one that it can. */
+uint32_t options_next_split_size(const struct options *options);
+static inline bool options_ring_is_split_size(const struct options *options)
+{
+	return (options->ring_size & (options->ring_size - 1)) == 0;
+}
 
 /* Largest frame of the mix. */
 uint32_t options_max_size(const struct options *options);

@@ -39,17 +39,20 @@ static inline void settle(struct direction *direction, unsigned int flow_number,
 	share->n_settled++;
 	direction->counters.n_received++;
 	direction->counters.received_bytes += size;
-	histogram_add(&direction->latency, now - record->tsc);
+	histogram_add(&direction->latency, now - record->tsc, 1);
 }
 
-static void count_warmup(struct direction *direction, unsigned int flow_number)
+/* Its number is that of the MAC address it came from. */
+static void count_warmup(struct direction *direction, unsigned int flow_number, uint32_t address)
 {
 	unsigned int queue = FRAME_WARMUP_FLOW - flow_number;
 
-	if (queue < OPTIONS_MAX_QUEUES)
-		direction->queues[queue].n_warmup++;
-	else
+	if (queue >= OPTIONS_MAX_QUEUES || address >= direction->received.n_addresses) {
 		count_fault(direction, FRAME_FAULT_RECORD);
+		return;
+	}
+	direction->queues[queue].n_warmup++;
+	direction_learn(direction, address);
 }
 
 /* Neither good nor a segment: another's, or damaged. */
@@ -101,8 +104,9 @@ static void receive_segment(struct receiver *receiver, const struct virtio_net_h
 
 	if (flow_number >= FRAME_MAX_FLOWS) {
 		/* Warm-up: the segment that carries the frame's record stands for the frame. */
-		if ((ntohl(frame_load32(frame + format->l4 + 4)) & 0xffff) == 0)
-			count_warmup(direction, flow_number);
+		if ((ntohl(frame_load32(frame + format->l4 + 4)) & 0xffff) == 0 &&
+			size >= format->payload + FRAME_RECORD_LEN)
+			count_warmup(direction, flow_number, frame_load32(frame + format->payload));
 		return;
 	}
 	if (flow_number >= direction->n_flows ||
@@ -158,7 +162,7 @@ static __attribute__((noinline)) void receive_carefully(struct receiver *receive
 	}
 	flow_number = frame_flow(format, frame);
 	if (flow_number >= direction->n_flows) {
-		count_warmup(direction, flow_number);
+		count_warmup(direction, flow_number, record.seq);
 		return;
 	}
 	settle(direction, flow_number, &record, size, now);
@@ -173,36 +177,93 @@ static __attribute__((noinline)) void receive_carefully(struct receiver *receive
 
 static bool is_time_to_verify(struct receiver *receiver)
 {
-	if (receiver->verify_all)
-		return true;
 	if (likely(--receiver->until_verify != 0))
 		return false;
 	receiver->until_verify = receiver->verify_every;
 	return receiver->verify_every != 0;
 }
 
-static inline void receive_frame(
-	struct receiver *receiver, const uint8_t *buffer, uint32_t len, uint64_t now)
-{
-	struct direction *direction = receiver->direction;
-	const struct frame_format *format = &direction->received;
-	const uint8_t *frame = buffer + OFFLOAD_HEADER_LEN;
-	bool look_at_all = is_time_to_verify(receiver);
-	struct frame_record record;
+/*
+ * Good frames that follow each other: of one length and one flow, sent in one burst, with consecutive numbers that lie
+ * between two multiples of 64. What they have in common is looked up and noted once.
+ */
+struct receive_run {
+	uint64_t tsc;
+	uint64_t burst_mix;
+	uint64_t common; /* what ports and size contribute to the check word: its lower half */
+	uint32_t len; /* of the buffer; 0: none yet */
+	uint32_t ports;
 	unsigned int flow_number;
-	uint64_t offload_words; /* flags, gso_type, hdr_len, gso_size, csum_start */
-	uint32_t size;
+	uint32_t first;
+	uint32_t next; /* first: none yet */
+};
 
-	memcpy(&offload_words, buffer, sizeof(offload_words));
-	size = len - OFFLOAD_HEADER_LEN;
-	if (unlikely(look_at_all || offload_words != 0 || format->tcp ||
-		     len < OFFLOAD_HEADER_LEN + FRAME_SIZE_MIN + FRAME_VLAN_LEN ||
-		     !frame_is_good(format, frame, frame_bare_size(format, size), &record) ||
-		     (flow_number = frame_flow(format, frame)) >= direction->n_flows)) {
-		receive_carefully(receiver, buffer, len, now, look_at_all);
-		return;
+/* Notes the frames gathered, and begins anew with number `next`. */
+static void run_end(struct direction *direction, struct receive_run *run, uint32_t next, uint64_t now)
+{
+	uint32_t n = run->next - run->first;
+	uint32_t size = run->len - OFFLOAD_HEADER_LEN;
+	struct direction_flow *flow = &direction->flows[run->flow_number];
+	struct frame_record record = {.seq = run->first, .tsc = run->tsc};
+
+	run->first = run->next = next;
+	for (; n > 0; n--, record.seq++) {
+		if (likely(flow_receive_run(&flow->window, record.seq, n))) {
+			direction->queues[flow->queue].n_settled += n;
+			direction->counters.n_received += n;
+			direction->counters.received_bytes += (uint64_t)n * size;
+			histogram_add(&direction->latency, now - record.tsc, n);
+			return;
+		}
+		settle(direction, run->flow_number, &record, size, now);
 	}
-	settle(direction, flow_number, &record, size, now);
+}
+
+/* Begins a run of frames with this length, these ports and this stamp. False: they are for receive_carefully(). */
+static bool run_begin(const struct direction *direction, struct receive_run *run, uint32_t len, uint32_t ports,
+	uint64_t tsc)
+{
+	const struct frame_format *format = &direction->received;
+
+	run->len = 0;
+	if (format->tcp || len < OFFLOAD_HEADER_LEN + FRAME_SIZE_MIN + FRAME_VLAN_LEN)
+		return false;
+	run->flow_number = (uint16_t)(ntohs((uint16_t)ports) - FRAME_PORT_BASE);
+	if (run->flow_number >= direction->n_flows)
+		return false;
+	run->len = len;
+	run->ports = ports;
+	run->tsc = tsc;
+	run->burst_mix = frame_burst_mix(format->seed, tsc);
+	run->common = frame_numbers(0, ports) ^ frame_identity(0, frame_bare_size(format, len - OFFLOAD_HEADER_LEN));
+	return true;
+}
+
+/*
+ * A frame with nothing special about it, whose UDP header lies at `udp`, and a good record. False: it is for
+ * receive_carefully(). All that is read lies in the smallest buffer there is, whatever `len` says.
+ */
+static inline bool run_add(
+	struct direction *direction, struct receive_run *run, const uint8_t *udp, uint32_t len, uint64_t now)
+{
+	uint32_t ports = frame_load32(udp);
+	uint16_t id = frame_load16(udp - FRAME_IP_LEN + 4);
+	struct frame_record record;
+	uint64_t check;
+
+	memcpy(&record, udp + FRAME_UDP_LEN, sizeof(record));
+	if (unlikely(record.tsc != run->tsc || len != run->len || ports != run->ports)) {
+		run_end(direction, run, record.seq, now);
+		if (!run_begin(direction, run, len, ports, record.tsc))
+			return false;
+	}
+	check = frame_check_finish(run->burst_mix + (run->common | (uint64_t)(record.seq ^ id) << 32));
+	if (unlikely((uint32_t)(check >> 32) != record.check))
+		return false;
+	if (unlikely(record.seq != run->next || record.seq % 64 == 0))
+		run_end(direction, run, record.seq, now);
+	run->next = record.seq + 1;
+	return true;
 }
 
 /* ---- Frames over several buffers ---- */
@@ -217,7 +278,7 @@ static void receive_parts(struct receiver *receiver, uint64_t now)
 	uint32_t done = 0;
 
 	for (unsigned int i = 0; i < receiver->n_parts; i++) {
-		const struct vring_fixed_used *part = &receiver->parts[i];
+		const struct receiver_part *part = &receiver->parts[i];
 
 		/* 5.1.6.4.1: all but the last are filled. */
 		if (i + 1 < receiver->n_parts && part->len != receiver->ring->buffer_bytes)
@@ -226,28 +287,28 @@ static void receive_parts(struct receiver *receiver, uint64_t now)
 			part->len);
 		done += part->len;
 	}
-	receive_frame(receiver, receiver->frame, done, now);
+	receive_carefully(receiver, receiver->frame, done, now, is_time_to_verify(receiver));
 }
 
 /* Returns how many buffers were finished with and are now in `slots`. */
 static __attribute__((noinline)) unsigned int receive_spread(
-	struct receiver *receiver, const struct vring_fixed_used *used, uint16_t *slots, uint64_t now)
+	struct receiver *receiver, struct receiver_part part, uint16_t *slots, uint64_t now)
 {
 	unsigned int n = 0;
 
 	if (receiver->n_wanted == 0) {
-		receiver->n_wanted = load_num_buffers(session_buffer(receiver->ring, used->slot));
+		receiver->n_wanted = load_num_buffers(session_buffer(receiver->ring, part.slot));
 		receiver->n_parts = 0;
 		receiver->parts_len = 0;
 		if (receiver->n_wanted == 0 || receiver->n_wanted > receiver->ring->ring.n_slots) {
 			count_fault(receiver->direction, FRAME_FAULT_HEADER);
 			receiver->n_wanted = 0;
-			slots[0] = used->slot;
+			slots[0] = part.slot;
 			return 1;
 		}
 	}
-	receiver->parts[receiver->n_parts++] = *used;
-	receiver->parts_len += used->len;
+	receiver->parts[receiver->n_parts++] = part;
+	receiver->parts_len += part.len;
 	if (receiver->n_parts < receiver->n_wanted && receiver->parts_len <= RECEIVE_MAX)
 		return 0;
 	if (receiver->parts_len > RECEIVE_MAX)
@@ -262,31 +323,57 @@ static __attribute__((noinline)) unsigned int receive_spread(
 
 /* ---- The ring ---- */
 
+/* Not 0 where the header says anything: flags, gso_type, hdr_len, gso_size, csum_start. */
+static inline uint64_t special_words(const uint8_t *buffer)
+{
+	uint64_t words;
+
+	memcpy(&words, buffer, sizeof(words));
+	return words;
+}
+
+/* Frames whose first cache line is asked for before their turn. Behind the used slots others are named: harmless. */
+#define PREFETCH_AHEAD 4
+
 int receiver_poll(struct receiver *receiver, unsigned int max, uint64_t now)
 {
 	struct session_ring *entry = receiver->ring;
-	bool mergeable = receiver->direction->mergeable;
+	struct direction *direction = receiver->direction;
+	uint8_t *const *buffers = entry->buffers;
+	const uint16_t *used = receiver->used;
+	const uint32_t *lens = receiver->lens;
+	uint16_t *slots = receiver->slots;
+	uint32_t udp_at = OFFLOAD_HEADER_LEN + direction->received.l4;
+	struct receive_run run = {0};
 	unsigned int n_done = 0;
-	int n = vring_fixed_collect(&entry->ring, receiver->used, max);
+	int n = vring_fixed_collect(&entry->ring, receiver->used, receiver->lens, max);
 
 	if (n <= 0)
 		return n;
-	for (int i = 0; i < n; i++)
-		__builtin_prefetch(
-			session_buffer(entry, receiver->used[i].slot) + OFFLOAD_HEADER_LEN);
+	for (int i = 0; i < PREFETCH_AHEAD; i++)
+		__builtin_prefetch(buffers[used[i]] + OFFLOAD_HEADER_LEN);
 	for (int i = 0; i < n; i++) {
-		const uint8_t *buffer = session_buffer(entry, receiver->used[i].slot);
+		uint16_t slot = used[i];
+		const uint8_t *buffer = buffers[slot];
+		bool look_at_all;
 
-		if (unlikely(mergeable &&
-			     (receiver->n_wanted != 0 || load_num_buffers(buffer) != 1))) {
-			n_done += receive_spread(
-				receiver, &receiver->used[i], receiver->slots + n_done, now);
+		__builtin_prefetch(buffers[used[i + PREFETCH_AHEAD]] + OFFLOAD_HEADER_LEN);
+		if (unlikely(receiver->n_wanted != 0 ||
+			     (load_num_buffers(buffer) != 1 && direction->mergeable))) {
+			run_end(direction, &run, 0, now);
+			n_done += receive_spread(receiver, (struct receiver_part){slot, lens[i]}, slots + n_done, now);
 			continue;
 		}
-		receive_frame(receiver, buffer, receiver->used[i].len, now);
-		receiver->slots[n_done++] = receiver->used[i].slot;
+		look_at_all = is_time_to_verify(receiver);
+		if (unlikely(look_at_all || special_words(buffer) != 0 ||
+			     !run_add(direction, &run, buffer + udp_at, lens[i], now))) {
+			run_end(direction, &run, 0, now);
+			receive_carefully(receiver, buffer, lens[i], now, look_at_all);
+		}
+		slots[n_done++] = slot;
 	}
-	vring_fixed_offer(&entry->ring, receiver->slots, n_done);
+	run_end(direction, &run, 0, now);
+	vring_fixed_offer(&entry->ring, slots, n_done);
 	vring_fixed_publish(&entry->ring);
 	if (vring_fixed_needs_kick(&entry->ring))
 		session_kick(entry);
@@ -301,15 +388,17 @@ int receiver_init(struct receiver *receiver, struct session_ring *ring, struct d
 	*receiver = (struct receiver){
 		.ring = ring,
 		.direction = direction,
-		.verify_all = options->verify == VERIFY_ALL,
-		.verify_every = options->verify == VERIFY_SAMPLED ? VERIFY_SAMPLE_EVERY : 0,
+		.verify_every = options->verify == VERIFY_ALL       ? 1
+				: options->verify == VERIFY_SAMPLED ? VERIFY_SAMPLE_EVERY
+								    : 0,
 		.parts = calloc(n_slots, sizeof(*receiver->parts)),
-		.used = calloc(n_slots, sizeof(*receiver->used)),
+		.used = calloc(n_slots + PREFETCH_AHEAD, sizeof(*receiver->used)),
+		.lens = calloc(n_slots, sizeof(*receiver->lens)),
 		.slots = calloc(2 * n_slots, sizeof(*receiver->slots)),
 		.frame = malloc(RECEIVE_MAX),
 	};
 	receiver->until_verify = receiver->verify_every;
-	if (receiver->parts == NULL || receiver->used == NULL || receiver->slots == NULL ||
+	if (receiver->parts == NULL || receiver->used == NULL || receiver->lens == NULL || receiver->slots == NULL ||
 		receiver->frame == NULL)
 		return -ENOMEM;
 	return 0;
@@ -319,6 +408,7 @@ void receiver_fini(struct receiver *receiver)
 {
 	free(receiver->parts);
 	free(receiver->used);
+	free(receiver->lens);
 	free(receiver->slots);
 	free(receiver->frame);
 }

@@ -6,23 +6,29 @@
 
 #include "direction.h"
 
+/* A used buffer. */
+struct receiver_part {
+	uint16_t slot;
+	uint32_t len;
+};
+
 struct receiver {
 	struct session_ring *ring;
 	struct direction *direction; /* the one whose frames arrive here */
 	const struct direction *all; /* every direction, to tell where a stray frame belongs */
 	unsigned int n_all;
-	bool verify_all;
-	unsigned int verify_every; /* 0: never look at every byte */
+	unsigned int verify_every; /* 1: look at every byte of all frames; 0: of none */
 	unsigned int until_verify;
 	/* A frame over several buffers (VIRTIO_NET_F_MRG_RXBUF) of which `n_parts` of `n_wanted`
 	 * are here; n_wanted 0: none. */
 	unsigned int n_parts;
 	unsigned int n_wanted;
 	uint32_t parts_len;
-	struct vring_fixed_used *parts; /* n_slots */
-	/* Scratch for one poll; n_slots each. */
-	struct vring_fixed_used *used;
-	uint16_t *slots;
+	struct receiver_part *parts; /* n_slots */
+	/* Scratch for one poll. */
+	uint16_t *used;  /* n_slots, and some to look ahead at */
+	uint32_t *lens;  /* n_slots */
+	uint16_t *slots; /* 2 * n_slots */
 	uint8_t *frame; /* a frame in one piece, header included */
 };
 

@@ -175,10 +175,11 @@ static json_t *sockets_json(const struct run *run)
 static json_t *conditions_json(const struct run *run)
 {
 	const struct options *options = run->options;
-	json_t *object = json_pack("{s:o, s:s, s:b, s:i, s:i, s:i, s:i, s:s, s:b, s:I}", "sockets",
+	json_t *object = json_pack("{s:o, s:s, s:b, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:b, s:I}", "sockets",
 		sockets_json(run), "topology", options->topology == TOPOLOGY_LOOP ? "loop" : "pair",
 		"one_way", (int)options->one_way, "queues", (int)options->n_queues, "ring",
-		(int)options->ring_size, "flows", (int)options->n_flows, "batch",
+		(int)options->ring_size, "flows", (int)options->n_flows, "macs", (int)options->n_macs, "regions",
+		(int)options->n_regions, "batch",
 		(int)options->batch, "verify", verify_names[options->verify], "sleep",
 		(int)options->sleep, "tsc_hz", (json_int_t)tsc_hz());
 
@@ -235,9 +236,14 @@ static void print_conditions(const struct run *run)
 		printf("frames    imix");
 	else
 		printf("frames    %u bytes", options->size);
-	printf(", %u queue pair%s, ring %u, %u flow%s, batch %u, verify %s, ", options->n_queues,
+	printf(", %u queue pair%s, ring %u, %u flow%s, ", options->n_queues,
 		options->n_queues == 1 ? "" : "s", options->ring_size, options->n_flows,
-		options->n_flows == 1 ? "" : "s", options->batch, verify_names[options->verify]);
+		options->n_flows == 1 ? "" : "s");
+	if (options->n_macs > 1)
+		printf("%u MAC addresses each, ", options->n_macs);
+	if (options->n_regions > 1)
+		printf("%u memory regions each, ", options->n_regions);
+	printf("batch %u, verify %s, ", options->batch, verify_names[options->verify]);
 	if (options->rate_pps != 0)
 		printf("open loop at %llu frames/s per direction\n",
 			(unsigned long long)options->rate_pps);

@@ -3,20 +3,27 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static unsigned int n_free(const struct sender *sender)
 {
 	return sender->free_tail - sender->free_head;
 }
 
-static int collect(struct sender *sender)
+int sender_collect(struct sender *sender)
 {
 	struct vring_fixed *ring = &sender->ring->ring;
-	int n = vring_fixed_collect(ring, sender->used, ring->n_slots);
+	uint32_t n_entries = sender->free_mask + 1;
+	uint32_t tail = sender->free_tail & sender->free_mask;
+	int n = vring_fixed_collect(ring, sender->free_slots + tail, NULL, ring->n_slots);
 
-	for (int i = 0; i < n; i++)
-		sender->free_slots[sender->free_tail++ & (ring->n_slots - 1u)] =
-			sender->used[i].slot;
+	if (n <= 0)
+		return n;
+	/* What went over the end belongs to the beginning. */
+	if (tail + (unsigned int)n > n_entries)
+		memcpy(sender->free_slots, sender->free_slots + n_entries,
+			(tail + (unsigned int)n - n_entries) * sizeof(*sender->free_slots));
+	sender->free_tail += (unsigned int)n;
 	return n;
 }
 
@@ -27,49 +34,122 @@ static int take_slots(struct sender *sender, unsigned int wanted)
 
 	/* Seldom, so that the used ring's cache lines stay with the device. */
 	if (n_free(sender) < wanted)
-		ret = collect(sender);
+		ret = sender_collect(sender);
 	if (ret < 0)
 		return ret;
 	sender->blocked = n_free(sender) < wanted;
 	return (int)(sender->blocked ? n_free(sender) : wanted);
 }
 
-static uint16_t pop_slot(struct sender *sender)
+static uint16_t slot_at(const struct sender *sender, uint32_t at)
 {
-	return sender->free_slots[sender->free_head++ & (sender->ring->ring.n_slots - 1u)];
+	return sender->free_slots[at & sender->free_mask];
 }
 
+/* Takes the n oldest free slots, whose frames are stamped, and hands them to the device. */
 static void offer(struct sender *sender, unsigned int n)
 {
-	vring_fixed_offer(&sender->ring->ring, sender->slots, n);
-	vring_fixed_publish(&sender->ring->ring);
-	if (vring_fixed_needs_kick(&sender->ring->ring))
+	struct vring_fixed *ring = &sender->ring->ring;
+	uint32_t first = sender->free_head & sender->free_mask;
+	unsigned int n_to_end = sender->free_mask + 1 - first;
+
+	/* Where the list goes over its end, in two parts. */
+	vring_fixed_offer(ring, sender->free_slots + first, n < n_to_end ? n : n_to_end);
+	if (n > n_to_end)
+		vring_fixed_offer(ring, sender->free_slots, n - n_to_end);
+	sender->free_head += n;
+	vring_fixed_publish(ring);
+	if (vring_fixed_needs_kick(ring))
 		session_kick(sender->ring);
+}
+
+/* Stamps the frame of any kind. */
+static void stamp(struct sender *sender, uint16_t slot, unsigned int flow, uint32_t seq, uint32_t address, uint64_t now)
+{
+	const struct frame_format *format = &sender->direction->sent;
+	uint8_t *frame = sender->frames[slot].frame;
+
+	frame_stamp(format, frame, sender->sizes[slot], slot, flow, seq, now);
+	if (format->n_addresses > 1)
+		frame_set_macs(format, frame, address);
+}
+
+static unsigned int flow_after(const struct sender *sender, unsigned int flow)
+{
+	return flow + sender->n_queues < sender->direction->n_flows ? flow + sender->n_queues : sender->queue;
+}
+
+/* What frame_stamp() does to a frame that has neither a trailer nor a TCP header, n of them in one go. */
+static inline __attribute__((always_inline)) void stamp_plain(
+	struct sender *sender, unsigned int n, uint64_t now, bool one_flow, bool one_address)
+{
+	struct direction_flow *flows = sender->direction->flows;
+	const struct frame_format *format = &sender->direction->sent;
+	const struct sender_slot *frames = sender->frames;
+	const uint16_t *free_slots = sender->free_slots;
+	uint32_t at = sender->free_head, end = at + n, mask = sender->free_mask;
+	uint64_t burst_mix = frame_burst_mix(format->seed, now);
+	uint32_t ports_at = format->l4, record_at = format->payload;
+	unsigned int flow = sender->next_flow;
+	uint64_t numbers = frame_numbers(flows[flow].window.sent, frame_ports(flow));
+
+	for (; at != end; at++) {
+		const struct sender_slot slot = frames[free_slots[at & mask]];
+		uint64_t check = frame_check_finish(burst_mix + (numbers ^ slot.identity));
+		uint32_t ports = (uint32_t)numbers;
+		struct frame_record record = {
+			.seq = (uint32_t)(numbers >> 32), .check = (uint32_t)(check >> 32), .tsc = now};
+
+		memcpy(slot.frame + ports_at, &ports, sizeof(ports));
+		memcpy(slot.frame + record_at, &record, sizeof(record));
+		if (!one_address)
+			frame_set_macs(format, slot.frame, frame_address(format, flow, record.seq));
+		numbers += UINT64_C(1) << 32;
+		if (!one_flow) {
+			flows[flow].window.sent = (uint32_t)(numbers >> 32);
+			flow = flow_after(sender, flow);
+			numbers = frame_numbers(flows[flow].window.sent, frame_ports(flow));
+		}
+	}
+	flows[flow].window.sent = (uint32_t)(numbers >> 32);
+	sender->next_flow = flow;
+}
+
+static uint64_t stamp_any(struct sender *sender, unsigned int n, uint64_t now)
+{
+	struct direction *direction = sender->direction;
+	uint64_t bytes = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		uint16_t slot = slot_at(sender, sender->free_head + i);
+		unsigned int flow = sender->next_flow;
+		uint32_t seq = direction->flows[flow].window.sent++;
+
+		stamp(sender, slot, flow, seq, frame_address(&direction->sent, flow, seq), now);
+		sender->next_flow = flow_after(sender, flow);
+		bytes += sender->sizes[slot];
+	}
+	return bytes;
 }
 
 int sender_send(struct sender *sender, unsigned int max, uint64_t now)
 {
 	struct direction *direction = sender->direction;
 	const struct frame_format *format = &direction->sent;
-	uint64_t bytes = 0;
+	uint64_t bytes;
 	int n = take_slots(sender, max);
 
 	if (n <= 0)
 		return n;
-	for (int i = 0; i < n; i++) {
-		uint16_t slot = pop_slot(sender);
-		uint8_t *frame = session_buffer(sender->ring, slot) + OFFLOAD_HEADER_LEN;
-		uint32_t size = sender->sizes[slot];
-		unsigned int flow = sender->next_flow;
-
-		frame_stamp(
-			format, frame, size, slot, flow, direction->flows[flow].window.sent++, now);
-		sender->next_flow = flow + sender->n_queues < direction->n_flows
-					    ? flow + sender->n_queues
-					    : sender->queue;
-		sender->slots[i] = slot;
-		bytes += size;
-	}
+	bytes = (uint64_t)n * sender->even_size;
+	if (format->tcp || format->trailer || sender->even_size == 0)
+		bytes = stamp_any(sender, (unsigned int)n, now);
+	else if (format->n_addresses > 1)
+		stamp_plain(sender, (unsigned int)n, now, false, false);
+	else if (flow_after(sender, sender->next_flow) != sender->next_flow)
+		stamp_plain(sender, (unsigned int)n, now, false, true);
+	else
+		stamp_plain(sender, (unsigned int)n, now, true, true);
 	offer(sender, (unsigned int)n);
 	direction->queues[sender->queue].n_sent += (unsigned int)n;
 	direction->counters.n_sent += (unsigned int)n;
@@ -77,18 +157,13 @@ int sender_send(struct sender *sender, unsigned int max, uint64_t now)
 	return n;
 }
 
-int sender_send_warmup(struct sender *sender, uint64_t now)
+int sender_send_warmup(struct sender *sender, uint32_t address, uint64_t now)
 {
-	const struct frame_format *format = &sender->direction->sent;
 	int n = take_slots(sender, 1);
 
 	if (n == 1) {
-		uint16_t slot = pop_slot(sender);
-		uint8_t *frame = session_buffer(sender->ring, slot) + OFFLOAD_HEADER_LEN;
-
-		frame_stamp(format, frame, sender->sizes[slot], slot,
-			FRAME_WARMUP_FLOW - sender->queue, 0, now);
-		sender->slots[0] = slot;
+		stamp(sender, slot_at(sender, sender->free_head), FRAME_WARMUP_FLOW - sender->queue, address, address,
+			now);
 		offer(sender, 1);
 	}
 	return n;
@@ -98,29 +173,37 @@ int sender_init(struct sender *sender, struct session_ring *ring, struct directi
 	unsigned int queue, const struct options *options)
 {
 	unsigned int n_slots = ring->ring.n_slots;
+	uint32_t n_entries = 1;
 
+	while (n_entries < n_slots)
+		n_entries *= 2;
 	*sender = (struct sender){
 		.ring = ring,
 		.direction = direction,
 		.queue = queue,
 		.n_queues = options->n_queues,
 		.next_flow = queue,
-		.free_slots = calloc(n_slots, sizeof(*sender->free_slots)),
+		.free_slots = calloc(n_entries + n_slots, sizeof(*sender->free_slots)),
+		.free_mask = n_entries - 1,
+		.frames = calloc(n_slots, sizeof(*sender->frames)),
 		.sizes = calloc(n_slots, sizeof(*sender->sizes)),
-		.used = calloc(n_slots, sizeof(*sender->used)),
-		.slots = calloc(n_slots, sizeof(*sender->slots)),
+		.even_size = options->imix ? 0 : options->size,
 	};
-	if (sender->free_slots == NULL || sender->sizes == NULL || sender->used == NULL ||
-		sender->slots == NULL)
+	if (sender->free_slots == NULL || sender->frames == NULL || sender->sizes == NULL)
 		return -ENOMEM;
 	for (unsigned int slot = 0; slot < n_slots; slot++) {
 		uint8_t *buffer = session_buffer(ring, slot);
+		uint32_t size = options_slot_size(options, slot);
 
-		sender->sizes[slot] = options_slot_size(options, slot);
+		sender->frames[slot] = (struct sender_slot){
+			.frame = buffer + OFFLOAD_HEADER_LEN,
+			.identity = frame_identity(htons((uint16_t)slot), frame_bare_size(&direction->sent, size)),
+		};
+		sender->sizes[slot] = size;
 		offload_write((struct virtio_net_hdr_v1 *)buffer, &direction->sent,
 			direction->partial_csum, direction->mss);
-		frame_build(&direction->sent, buffer + OFFLOAD_HEADER_LEN, sender->sizes[slot],
-			(uint16_t)slot, (uint16_t)queue, direction->partial_csum);
+		frame_build(&direction->sent, buffer + OFFLOAD_HEADER_LEN, size, (uint16_t)slot,
+			(uint16_t)queue, direction->partial_csum);
 		sender->free_slots[sender->free_tail++] = (uint16_t)slot;
 	}
 	return 0;
@@ -129,7 +212,6 @@ int sender_init(struct sender *sender, struct session_ring *ring, struct directi
 void sender_fini(struct sender *sender)
 {
 	free(sender->free_slots);
+	free(sender->frames);
 	free(sender->sizes);
-	free(sender->used);
-	free(sender->slots);
 }

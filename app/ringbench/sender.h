@@ -6,6 +6,12 @@
 
 #include "direction.h"
 
+/* The frame of a slot, and what of it goes into its check word. */
+struct sender_slot {
+	uint8_t *frame;
+	uint64_t identity;
+};
+
 struct sender {
 	struct session_ring *ring;
 	struct direction *direction;
@@ -13,12 +19,13 @@ struct sender {
 	unsigned int n_queues;
 	unsigned int next_flow; /* of the flows queue, queue + n_queues, ... */
 	/* Slots that can be filled, first used first: in order, that is ring order. */
-	uint16_t *free_slots; /* n_slots */
+	uint16_t *free_slots; /* n_slots more than the free_mask + 1 entries used: collect() writes on behind the end */
+	uint32_t free_mask;
 	uint32_t free_head;   /* free-running; next to take */
 	uint32_t free_tail;   /* next to put */
-	uint32_t *sizes;      /* of each slot's frame */
-	struct vring_fixed_used *used;
-	uint16_t *slots;
+	struct sender_slot *frames;
+	uint32_t *sizes;
+	uint32_t even_size; /* of all frames; 0: they differ */
 	bool blocked; /* frames were due and all slots taken */
 };
 
@@ -31,8 +38,11 @@ void sender_fini(struct sender *sender);
  * ring. */
 int sender_send(struct sender *sender, unsigned int max, uint64_t now);
 
-/* Sends one warm-up frame. 1, 0 if there is no slot, or -EPROTO. */
-int sender_send_warmup(struct sender *sender, uint64_t now);
+/* Sends one warm-up frame from MAC address `address`. 1, 0 if there is no slot, or -EPROTO. */
+int sender_send_warmup(struct sender *sender, uint32_t address, uint64_t now);
+
+/* Takes back the slots that the device has used. Returns how many, or -EPROTO. Sending does it when it runs short. */
+int sender_collect(struct sender *sender);
 
 /* Frames the device has taken and not returned. */
 static inline unsigned int sender_outstanding(const struct sender *sender)

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -19,7 +20,7 @@
 #include "virtio_features.h"
 
 #define CACHE_LINE 64u
-#define RING_ALIGN 4096u
+#define PAGE       4096u
 
 /* 5.1.6.3.1: without mergeable buffers, room for a full frame, or for a segmentation-offloaded one.
  */
@@ -77,7 +78,7 @@ static uint32_t rx_buffer_bytes(const struct session *session)
 	return options->rx_buffer_bytes > bytes ? options->rx_buffer_bytes : bytes;
 }
 
-/* Pieces of the longest frame, as a power of two (ring.h). */
+/* Pieces of the longest frame, as a power of two (vring/fixed.h). */
 static uint16_t tx_chain(const struct options *options)
 {
 	uint32_t bytes = OFFLOAD_HEADER_LEN + options_max_size(options);
@@ -88,19 +89,40 @@ static uint16_t tx_chain(const struct options *options)
 	return (uint16_t)n;
 }
 
-static void carve_buffers(
-	struct carver *carver, struct session_ring *entry, unsigned int n, uint32_t bytes)
+/* Where the buffers of a region begin. */
+static uint8_t *buffers_of(const struct session *session, unsigned int region)
 {
+	return (uint8_t *)(uintptr_t)session->regions[region].uva + (region == 0 ? session->rings_bytes : 0);
+}
+
+/*
+ * A ring's part of every region's share: counted when there is no memory yet, else its buffers' addresses. 0 or -ENOMEM.
+ *
+ * Header before a cache line, frame from it on; an odd number of lines spreads the buffers over the cache's sets. Regions
+ * begin at pages, so they are shifted against each other, for the same reason.
+ */
+static int carve_buffers(struct session *session, struct carver *share, struct session_ring *entry, unsigned int n,
+	uint32_t bytes)
+{
+	unsigned int n_regions = session->options->n_regions;
+	uint64_t stride = (bytes + 2 * CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE | CACHE_LINE;
+	uint64_t room = (n + n_regions - 1) / n_regions * stride + CACHE_LINE + (n_regions > 1 ? PAGE : 0);
 	uint64_t offset;
 
-	/* Header before a cache line, frame from it on; an odd number of lines spreads the buffers
-	 * over the cache's sets. */
+	carve(share, room, CACHE_LINE, &offset);
+	if (session->memory.address == NULL)
+		return 0;
 	entry->buffer_bytes = bytes;
-	entry->stride = (bytes + 2 * CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE | CACHE_LINE;
-	entry->buffers =
-		carve(carver, (uint64_t)n * entry->stride + CACHE_LINE, CACHE_LINE, &offset);
-	if (entry->buffers != NULL)
-		entry->buffers += CACHE_LINE - OFFLOAD_HEADER_LEN;
+	entry->buffers = calloc(n, sizeof(*entry->buffers));
+	if (entry->buffers == NULL)
+		return -ENOMEM;
+	for (unsigned int slot = 0; slot < n; slot++) {
+		unsigned int region = slot % n_regions;
+
+		entry->buffers[slot] = buffers_of(session, region) + offset + region * stride % PAGE +
+				       slot / n_regions * stride + CACHE_LINE - OFFLOAD_HEADER_LEN;
+	}
+	return 0;
 }
 
 static uint64_t gpa_of(const struct session *session, const void *address)
@@ -113,16 +135,16 @@ static void carve_ring(
 {
 	uint64_t offset;
 
-	config->desc = carve(carver, vring_desc_bytes(config->size), RING_ALIGN, &offset);
+	config->desc = carve(carver, vring_desc_bytes(config->size), PAGE, &offset);
 	entry->desc_uva = (uintptr_t)config->desc;
-	config->avail = carve(carver, vring_avail_bytes(config->size), RING_ALIGN, &offset);
+	config->avail = carve(carver, vring_avail_bytes(config->size), PAGE, &offset);
 	entry->avail_uva = (uintptr_t)config->avail;
-	config->used = carve(carver, vring_used_bytes(config->size), RING_ALIGN, &offset);
+	config->used = carve(carver, vring_used_bytes(config->size), PAGE, &offset);
 	entry->used_uva = (uintptr_t)config->used;
 	if (config->indirect) {
 		config->tables = carve(carver,
 			(uint64_t)config->size * config->n_chain * sizeof(struct vring_desc),
-			RING_ALIGN, &offset);
+			PAGE, &offset);
 		config->tables_gpa = SESSION_GPA + offset;
 	}
 }
@@ -135,34 +157,32 @@ static struct vring_fixed_config ring_config(const struct session *session, bool
 		.writable = writable,
 		.event_idx = session_has(session, VIRTIO_RING_F_EVENT_IDX),
 		.in_order = session_has(session, VIRTIO_F_IN_ORDER),
+		.packed = session_has(session, VIRTIO_F_RING_PACKED),
 	};
 
 	config.indirect = config.n_chain > 1 && session_has(session, VIRTIO_RING_F_INDIRECT_DESC);
 	return config;
 }
 
-/* One queue's share of the memory: counted when carver->memory is NULL, set up when it is there. */
-static int lay_out_queue(
-	struct session *session, struct carver *carver, struct session_queue *queue)
+/* What a session's memory holds: counted when there is no memory yet, set up when it is there. */
+struct layout {
+	struct carver rings;
+	struct carver share; /* of each region; only counts */
+};
+
+static int start_queue(struct session *session, struct session_queue *queue,
+	const struct vring_fixed_config *rx, const struct vring_fixed_config *tx)
 {
 	const struct options *options = session->options;
-	struct vring_fixed_config rx = ring_config(session, true), tx = ring_config(session, false);
-	int ret;
+	int ret = vring_fixed_init(&queue->rx.ring, rx);
 
-	carve_ring(carver, &rx, &queue->rx);
-	carve_ring(carver, &tx, &queue->tx);
-	carve_buffers(carver, &queue->rx, rx.size, rx_buffer_bytes(session));
-	carve_buffers(carver, &queue->tx, tx.size, OFFLOAD_HEADER_LEN + options_max_size(options));
-	if (carver->memory == NULL)
-		return 0;
-	ret = vring_fixed_init(&queue->rx.ring, &rx);
 	if (ret == 0)
-		ret = vring_fixed_init(&queue->tx.ring, &tx);
+		ret = vring_fixed_init(&queue->tx.ring, tx);
 	if (ret == -EINVAL)
 		return fail(session, ret,
 			"a frame of %u bytes takes %u descriptors, the ring has %u: raise --ring "
 			"or --segment",
-			options_max_size(options), tx.n_chain, tx.size);
+			options_max_size(options), tx->n_chain, tx->size);
 	if (ret != 0)
 		return fail(session, ret, "out of memory");
 	for (unsigned int slot = 0; slot < queue->rx.ring.n_slots; slot++) {
@@ -180,10 +200,26 @@ static int lay_out_queue(
 	return 0;
 }
 
-static int lay_out(struct session *session, struct carver *carver)
+static int lay_out_queue(struct session *session, struct layout *layout, struct session_queue *queue)
+{
+	struct vring_fixed_config rx = ring_config(session, true), tx = ring_config(session, false);
+	uint32_t tx_bytes = OFFLOAD_HEADER_LEN + options_max_size(session->options);
+	int ret;
+
+	carve_ring(&layout->rings, &rx, &queue->rx);
+	carve_ring(&layout->rings, &tx, &queue->tx);
+	ret = carve_buffers(session, &layout->share, &queue->rx, rx.size, rx_buffer_bytes(session));
+	if (ret == 0)
+		ret = carve_buffers(session, &layout->share, &queue->tx, tx.size, tx_bytes);
+	if (ret != 0)
+		return fail(session, ret, "out of memory");
+	return session->memory.address == NULL ? 0 : start_queue(session, queue, &rx, &tx);
+}
+
+static int lay_out(struct session *session, struct layout *layout)
 {
 	for (unsigned int i = 0; i < session->options->n_queues; i++) {
-		int ret = lay_out_queue(session, carver, &session->queues[i]);
+		int ret = lay_out_queue(session, layout, &session->queues[i]);
 
 		if (ret != 0)
 			return ret;
@@ -191,23 +227,70 @@ static int lay_out(struct session *session, struct carver *carver)
 	return 0;
 }
 
+static uint64_t round_up(uint64_t bytes, uint64_t unit)
+{
+	return (bytes + unit - 1) / unit * unit;
+}
+
+/* Bytes of a hugepage of the pool, 0 if there is none left. */
+static uint64_t hugepage_bytes(void)
+{
+	struct vu_frontend_memory one;
+	uint64_t bytes = 0;
+
+	if (vu_frontend_memory_create(&one, 1, true) == 0) {
+		bytes = one.size;
+		vu_frontend_memory_destroy(&one);
+	}
+	return bytes;
+}
+
+/* Makes memory for regions of whole pages, which a back end can map one by one. */
+static int make_regions(struct session *session, uint64_t share_bytes, uint64_t page, bool hugepages)
+{
+	unsigned int n = session->options->n_regions;
+	uint64_t first_bytes = round_up(session->rings_bytes + share_bytes, page);
+	uint64_t other_bytes = round_up(share_bytes, page);
+	uint64_t offset = 0;
+	int ret = vu_frontend_memory_create(&session->memory, first_bytes + (n - 1) * other_bytes, hugepages);
+
+	if (ret != 0)
+		return ret;
+	session->hugepages = hugepages;
+	for (unsigned int i = 0; i < n; i++) {
+		session->regions[i] = (struct gmem_region_spec){
+			.gpa = SESSION_GPA + offset,
+			.size = i == 0 ? first_bytes : other_bytes,
+			.uva = (uintptr_t)session->memory.address + offset,
+			.mmap_offset = offset,
+			.fd = session->memory.fd,
+		};
+		offset += session->regions[i].size;
+	}
+	return 0;
+}
+
 static int make_memory(struct session *session)
 {
-	struct carver carver = {0};
-	int ret;
+	uint64_t huge = hugepage_bytes();
+	struct layout layout = {0};
+	int ret = -ENOMEM;
 
-	lay_out(session, &carver);
-	session->hugepages = true;
-	ret = vu_frontend_memory_create(&session->memory, carver.used, true);
-	if (ret != 0) {
-		session->hugepages = false;
-		ret = vu_frontend_memory_create(&session->memory, carver.used, false);
-	}
+	session->regions = calloc(session->options->n_regions, sizeof(*session->regions));
+	if (session->regions == NULL)
+		return fail(session, -ENOMEM, "out of memory");
+	lay_out(session, &layout);
+	session->rings_bytes = round_up(layout.rings.used, PAGE);
+	if (huge != 0)
+		ret = make_regions(session, layout.share.used, huge, true);
 	if (ret != 0)
-		return fail(session, ret, "%llu bytes of guest memory: %s",
-			(unsigned long long)carver.used, strerror(-ret));
-	carver = (struct carver){.memory = session->memory.address};
-	return lay_out(session, &carver);
+		ret = make_regions(session, layout.share.used, PAGE, false);
+	if (ret != 0)
+		return fail(session, ret, "guest memory, %llu bytes and %u regions of %llu: %s",
+			(unsigned long long)session->rings_bytes, session->options->n_regions,
+			(unsigned long long)layout.share.used, strerror(-ret));
+	layout = (struct layout){.rings = {.memory = session->memory.address}};
+	return lay_out(session, &layout);
 }
 
 static int make_eventfds(struct session *session)
@@ -297,6 +380,11 @@ static int negotiate(struct session *session)
 	if (vu_frontend_queue_pairs(session->frontend) < session->options->n_queues)
 		return fail(session, -EPROTO, "--queues %u: the back end carries %u queue pairs",
 			session->options->n_queues, vu_frontend_queue_pairs(session->frontend));
+	if (!options_ring_is_split_size(session->options) && !(taken & FEATURE(VIRTIO_F_RING_PACKED)))
+		return fail(session, -EPROTO,
+			"--ring %u: only packed rings may have a size that is no power of two, and the back end "
+			"offers none; try --ring %u",
+			session->options->ring_size, options_next_split_size(session->options));
 	session->features = taken;
 	return 0;
 }
@@ -309,8 +397,8 @@ static int start_ring(struct session *session, struct session_ring *entry, unsig
 		.desc_uva = entry->desc_uva,
 		.avail_uva = entry->avail_uva,
 		.used_uva = entry->used_uva,
-		/* 0 at first; later the place up to which the last back end got. */
-		.base = __atomic_load_n(&entry->ring.used->idx, __ATOMIC_ACQUIRE),
+		/* Where every ring begins at first; later the place up to which the last back end got. */
+		.base = vring_fixed_resume(&entry->ring),
 		.kick_fd = entry->kick_fd,
 		.call_fd = entry->call_fd,
 	};
@@ -320,14 +408,8 @@ static int start_ring(struct session *session, struct session_ring *entry, unsig
 
 static int start_rings(struct session *session)
 {
-	struct gmem_region_spec region = {
-		.gpa = SESSION_GPA,
-		.size = session->memory.size,
-		.uva = (uintptr_t)session->memory.address,
-		.fd = session->memory.fd,
-	};
 	unsigned int n_rings = 2 * session->options->n_queues;
-	int ret = vu_frontend_set_memory(session->frontend, &region, 1);
+	int ret = vu_frontend_set_memory(session->frontend, session->regions, session->options->n_regions);
 
 	for (unsigned int i = 0; ret == 0 && i < n_rings; i++) {
 		struct session_queue *queue = &session->queues[i / 2];
@@ -444,6 +526,7 @@ bool session_is_alive(const struct session *session)
 static void close_ring(struct session_ring *entry)
 {
 	vring_fixed_fini(&entry->ring);
+	free(entry->buffers);
 	if (entry->kick_fd >= 0)
 		close(entry->kick_fd);
 	if (entry->call_fd >= 0)
@@ -467,6 +550,7 @@ void session_close(struct session *session)
 	}
 	if (session->memory.fd >= 0)
 		vu_frontend_memory_destroy(&session->memory);
+	free(session->regions);
 	if (session->listen_fd >= 0) {
 		unix_socket_unlink(session->socket->path, &session->listen_identity);
 		close(session->listen_fd);

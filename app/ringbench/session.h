@@ -3,15 +3,19 @@
  * One guest: a connection to a back end, sealed memory, and the rings and buffers in it.
  *
  *   gpa SESSION_GPA
- *   | per queue pair: rx desc, avail, used | tx desc, avail, used | tx tables | rx buffers | tx
- * buffers |  next pair ...
+ *   | per queue pair: rx desc, avail, used | tx desc, avail, used | tx tables | a share of all buffers |
+ *   | a share of all buffers | ...                                  as many as there are regions (--regions)
+ *
+ * The regions follow each other in gpa and in the file, and each is announced by itself. Buffer n of any ring lies in region
+ * n % regions, so that neighbours in a ring never share one.
  *
  * A buffer is header and frame in one piece (VERSION_1 allows that), placed so that the frame
  * starts on a cache line: the header then shares none with what changes.
  *
  * When the back end goes away the rings stay as they are; session_reopen() tells the next one to go
  * on at the used index, as guests do. What the old one had taken and not returned is thus offered
- * again.
+ * again. From a packed ring alone nobody could tell, as a device uses it up: there we go on from what
+ * we know, see vring_fixed_resume().
  *
  * Thread rule: one thread.
  */
@@ -31,8 +35,7 @@
 /* A ring, its buffers and its two eventfds. */
 struct session_ring {
 	struct vring_fixed ring;
-	uint8_t *buffers; /* slot n's buffer: header and frame, at buffers + n * stride */
-	uint32_t stride;
+	uint8_t **buffers;     /* slot n's: header and frame */
 	uint32_t buffer_bytes; /* of each, header included */
 	int kick_fd;
 	int call_fd;
@@ -56,6 +59,8 @@ struct session {
 	int listen_fd;     /* -1: we connect */
 	struct unix_socket_identity listen_identity;
 	struct vu_frontend_memory memory;
+	struct gmem_region_spec *regions; /* options->n_regions, in the order of their addresses */
+	uint64_t rings_bytes;             /* at the beginning of the first one */
 	bool hugepages;
 	uint64_t features;
 	struct session_queue queues[OPTIONS_MAX_QUEUES];
@@ -88,7 +93,7 @@ static inline bool session_has(const struct session *session, unsigned int featu
 
 static inline uint8_t *session_buffer(const struct session_ring *ring, unsigned int slot)
 {
-	return ring->buffers + (size_t)slot * ring->stride;
+	return ring->buffers[slot];
 }
 
 void session_kick(struct session_ring *ring);

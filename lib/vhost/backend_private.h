@@ -41,7 +41,7 @@ struct backend_ring {
 	bool has_addr;
 	bool has_base;
 	struct vu_ring_addr_payload addr;
-	uint16_t base; /* where to start; after a stop, where it stopped */
+	uint32_t base; /* where to start, as SET_VRING_BASE has it; after a stop, where it stopped */
 };
 
 struct vu_backend {

@@ -38,37 +38,84 @@ bool backend_has_live_ring(const struct vu_backend *session)
 	return false;
 }
 
-static bool ring_is_aligned(const struct vu_ring_addr_payload *addr)
+static bool has_feature(const struct vu_backend *session, unsigned int bit)
 {
-	return addr->desc_uva % VRING_DESC_ALIGN == 0 && addr->avail_uva % VRING_AVAIL_ALIGN == 0 &&
-	       addr->used_uva % VRING_USED_ALIGN == 0;
+	return (session->features & VU_BIT(bit)) != 0;
+}
+
+static bool is_packed(const struct vu_backend *session)
+{
+	return has_feature(session, VIRTIO_F_RING_PACKED);
+}
+
+/* Before SET_FEATURES a message is refused for what is wrong in either layout; the rest shows when
+ * the ring is to run. */
+static bool may_be_packed(const struct vu_backend *session)
+{
+	return ((session->has_features ? session->features : session->offered) &
+		       VU_BIT(VIRTIO_F_RING_PACKED)) != 0;
+}
+
+static bool layout_is_known(const struct vu_backend *session)
+{
+	return session->has_features || !may_be_packed(session);
+}
+
+static bool is_power_of_two(uint32_t n)
+{
+	return (n & (n - 1)) == 0;
+}
+
+static bool ring_is_aligned(uint64_t desc, uint64_t avail, uint64_t used, bool packed)
+{
+	return desc % VRING_DESC_ALIGN == 0 &&
+	       avail % (packed ? VRING_EVENT_ALIGN : VRING_AVAIL_ALIGN) == 0 &&
+	       used % (packed ? VRING_EVENT_ALIGN : VRING_USED_ALIGN) == 0;
 }
 
 /* Each part must be mapped in one piece; NULL otherwise, and the name of the first part that is
  * not. */
 static const char *ring_resolve(const struct gmem *mem, const struct vu_ring_addr_payload *addr,
-	uint32_t size, struct ring_parts *parts)
+	uint32_t size, bool packed, struct ring_parts *parts)
 {
 	parts->desc = gmem_translate_uva(mem, addr->desc_uva, vring_desc_bytes(size));
 	if (parts->desc == NULL)
-		return "descriptor table";
-	parts->avail = gmem_translate_uva(mem, addr->avail_uva, vring_avail_bytes(size));
+		return packed ? "descriptor ring" : "descriptor table";
+	parts->avail = gmem_translate_uva(
+		mem, addr->avail_uva, packed ? VRING_EVENT_BYTES : vring_avail_bytes(size));
 	if (parts->avail == NULL)
-		return "available ring";
-	parts->used = gmem_translate_uva(mem, addr->used_uva, vring_used_bytes(size));
+		return packed ? "driver event structure" : "available ring";
+	parts->used = gmem_translate_uva(
+		mem, addr->used_uva, packed ? VRING_EVENT_BYTES : vring_used_bytes(size));
 	if (parts->used == NULL)
-		return "used ring";
+		return packed ? "device event structure" : "used ring";
 	/* A region may begin at any uva: what is aligned there need not be here. */
-	if ((uintptr_t)parts->desc % VRING_DESC_ALIGN != 0 ||
-		(uintptr_t)parts->avail % VRING_AVAIL_ALIGN != 0 ||
-		(uintptr_t)parts->used % VRING_USED_ALIGN != 0)
+	if (!ring_is_aligned((uintptr_t)parts->desc, (uintptr_t)parts->avail,
+		    (uintptr_t)parts->used, packed))
 		return "alignment";
 	return NULL;
 }
 
-static bool has_feature(const struct vu_backend *session, unsigned int bit)
+/*
+ * Where a packed ring's next used descriptor goes. DPDK's front end and back end leave the upper
+ * half of the index 0, as if the ring were always stopped with nothing in flight; which it is, for
+ * a back end completes what it took before it answers GET_VRING_BASE. Taken at its word, slot 0
+ * with wrap counter 0 beside another place would mean descriptors lost in flight.
+ */
+static uint16_t packed_used_idx(uint32_t base)
 {
-	return (session->features & VU_BIT(bit)) != 0;
+	uint16_t used_idx = (uint16_t)(base >> 16);
+
+	return used_idx != 0 ? used_idx : (uint16_t)base;
+}
+
+/* An index beyond 16 bits in a split ring, or a slot beyond the size of a packed one. */
+static bool base_is_outside(uint32_t base, uint32_t size, bool packed)
+{
+	if (!packed)
+		return base > UINT16_MAX;
+	return vring_packed_slot((uint16_t)base) >= size ||
+	       vring_packed_slot((uint16_t)(base >> 16)) >= size;
 }
 
 void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
@@ -77,19 +124,30 @@ void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 	struct vring_config config = {0};
 	struct ring_parts parts;
 	const char *missing;
+	bool packed;
 
 	if (ring->shared.state != VU_RING_STARTED || !session->has_features ||
 		ring->shared.size == 0 || !ring->has_addr || !ring->has_base ||
 		session->mem == NULL)
 		return;
-	missing = ring_resolve(session->mem, &ring->addr, ring->shared.size, &parts);
+	packed = is_packed(session);
+	missing = ring_resolve(session->mem, &ring->addr, ring->shared.size, packed, &parts);
 	if (missing != NULL) {
 		log_limited(session->log_limit, LOG_LEVEL_WARN,
 			"%s: ring %u waits: its %s is not in one mapped piece of memory",
 			session->name, index, missing);
 		return;
 	}
+	/* What was right for one layout or size may be wrong for what was said since. */
+	if (base_is_outside(ring->base, ring->shared.size, packed)) {
+		log_limited(session->log_limit, LOG_LEVEL_WARN,
+			"%s: ring %u waits: base 0x%x is outside a %s ring of size %u",
+			session->name, index, ring->base, packed ? "packed" : "split",
+			ring->shared.size);
+		return;
+	}
 	config.size = (uint16_t)ring->shared.size;
+	config.packed = packed;
 	config.event_idx = has_feature(session, VIRTIO_RING_F_EVENT_IDX);
 	config.indirect = has_feature(session, VIRTIO_RING_F_INDIRECT_DESC);
 	config.in_order = has_feature(session, VIRTIO_F_IN_ORDER);
@@ -97,13 +155,18 @@ void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 	config.header_len = config.mergeable || has_feature(session, VIRTIO_F_VERSION_1)
 				    ? NET_HEADER_BYTES
 				    : NET_HEADER_BYTES_LEGACY;
-	config.avail_idx = ring->base;
+	config.avail_idx = (uint16_t)ring->base;
+	config.used_idx = packed_used_idx(ring->base);
 	config.desc = parts.desc;
 	config.avail = parts.avail;
 	config.used = parts.used;
 	config.mem = session->mem;
-	if (vring_device_init(&ring->shared.device, &config) < 0)
+	if (vring_device_init(&ring->shared.device, &config) < 0) {
+		log_limited(session->log_limit, LOG_LEVEL_WARN,
+			"%s: ring %u waits: size %u is not a power of two", session->name, index,
+			ring->shared.size);
 		return;
+	}
 	ring->shared.state = VU_RING_RUNNING;
 	/* Who used the ring before may have gone with a call not made; a spurious one is legal. */
 	vu_eventfd_signal(ring->shared.call_fd);
@@ -241,10 +304,10 @@ int backend_handle_set_vring_num(struct vu_backend *session, struct vu_message *
 	if (ring == NULL)
 		return -EINVAL;
 	if (payload.num == 0 || payload.num > VRING_SIZE_MAX ||
-		(payload.num & (payload.num - 1)) != 0)
-		return backend_refuse(session, -EINVAL,
-			"size %u of ring %u; allowed: powers of two in 1..%u", payload.num,
-			payload.index, VRING_SIZE_MAX);
+		(!may_be_packed(session) && !is_power_of_two(payload.num)))
+		return backend_refuse(session, -EINVAL, "size %u of ring %u; allowed: %s1..%u",
+			payload.num, payload.index,
+			may_be_packed(session) ? "" : "powers of two in ", VRING_SIZE_MAX);
 	if (payload.num == ring->shared.size)
 		return 0;
 	if (backend_ring_is_live(ring))
@@ -279,15 +342,20 @@ int backend_handle_set_vring_addr(struct vu_backend *session, struct vu_message 
 	/* A running ring may get its own addresses again, with the log flag flipped. */
 	if (backend_ring_is_live(ring))
 		return addr_is_equal(&addr, &ring->addr) ? 0 : refuse_live(session, addr.index);
-	if (!ring_is_aligned(&addr))
+	/* A split ring's parts may lie anywhere that a packed one's may. */
+	if (!ring_is_aligned(
+		    addr.desc_uva, addr.avail_uva, addr.used_uva, is_packed(session)))
 		return backend_refuse(session, -EINVAL,
 			"ring %u is misaligned: descriptors 0x%" PRIx64
 			" to %d, available 0x%" PRIx64 " to %d, used 0x%" PRIx64 " to %d",
 			addr.index, addr.desc_uva, VRING_DESC_ALIGN, addr.avail_uva,
-			VRING_AVAIL_ALIGN, addr.used_uva, VRING_USED_ALIGN);
+			is_packed(session) ? VRING_EVENT_ALIGN : VRING_AVAIL_ALIGN, addr.used_uva,
+			VRING_USED_ALIGN);
 	/* Where it can be seen already. Otherwise it is seen when the ring is to run. */
-	if (session->mem != NULL && session->mem->n_regions > 0 && ring->shared.size != 0) {
-		missing = ring_resolve(session->mem, &addr, ring->shared.size, &parts);
+	if (session->mem != NULL && session->mem->n_regions > 0 && ring->shared.size != 0 &&
+		layout_is_known(session)) {
+		missing = ring_resolve(
+			session->mem, &addr, ring->shared.size, is_packed(session), &parts);
 		if (missing != NULL)
 			return backend_refuse(session, -EINVAL,
 				"ring %u: its %s is not in one mapped piece of memory", addr.index,
@@ -308,12 +376,15 @@ int backend_handle_set_vring_base(struct vu_backend *session, struct vu_message 
 	ring = ring_of(session, payload.index);
 	if (ring == NULL)
 		return -EINVAL;
-	if (payload.num > UINT16_MAX)
-		return backend_refuse(session, -EINVAL, "base %u of ring %u; allowed: 0..%u",
-			payload.num, payload.index, UINT16_MAX);
+	if (layout_is_known(session) && (!is_packed(session) || ring->shared.size != 0) &&
+		base_is_outside(payload.num, ring->shared.size, is_packed(session)))
+		return backend_refuse(session, -EINVAL, "base 0x%x of ring %u; allowed: %s%u",
+			payload.num, payload.index,
+			is_packed(session) ? "slots (bits 0..14 and 16..30) in 0.." : "0..",
+			is_packed(session) ? ring->shared.size - 1 : UINT16_MAX);
 	if (backend_ring_is_live(ring))
 		return payload.num == ring->base ? 0 : refuse_live(session, payload.index);
-	ring->base = (uint16_t)payload.num;
+	ring->base = payload.num;
 	ring->has_base = true;
 	evaluate_if_started(session, payload.index);
 	return 0;

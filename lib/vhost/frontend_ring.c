@@ -2,6 +2,8 @@
 /* Rings from the front end's side. */
 #include <errno.h>
 
+#include <linux/virtio_config.h>
+
 #include <vring/device.h>
 
 #include "frontend_private.h"
@@ -30,6 +32,22 @@ static int check_index(struct vu_frontend *session, unsigned int index)
 	return 0;
 }
 
+static bool is_packed(const struct vu_frontend *session)
+{
+	return (session->features & VU_BIT(VIRTIO_F_RING_PACKED)) != 0;
+}
+
+static int check_size(struct vu_frontend *session, const struct vu_frontend_ring *ring)
+{
+	bool packed = is_packed(session);
+
+	if (ring->size > 0 && ring->size <= VRING_SIZE_MAX &&
+		(packed || (ring->size & (ring->size - 1)) == 0))
+		return 0;
+	return frontend_fail(session, -EINVAL, "ring %u: size %u; allowed: %s1..%u", ring->index,
+		ring->size, packed ? "" : "powers of two in ", VRING_SIZE_MAX);
+}
+
 int vu_frontend_ring_start(struct vu_frontend *session, const struct vu_frontend_ring *ring)
 {
 	const struct vu_ring_addr_payload addr = {
@@ -40,11 +58,8 @@ int vu_frontend_ring_start(struct vu_frontend *session, const struct vu_frontend
 	};
 	int ret = check_index(session, ring->index);
 
-	if (ret == 0 && (ring->size == 0 || ring->size > VRING_SIZE_MAX ||
-				(ring->size & (ring->size - 1)) != 0))
-		ret = frontend_fail(session, -EINVAL,
-			"ring %u: size %u; allowed: powers of two in 1..%u", ring->index,
-			ring->size, VRING_SIZE_MAX);
+	if (ret == 0)
+		ret = check_size(session, ring);
 	if (ret == 0)
 		ret = set_state(session, VU_REQUEST_SET_VRING_NUM, ring->index, ring->size);
 	if (ret == 0)
@@ -64,7 +79,7 @@ int vu_frontend_ring_enable(struct vu_frontend *session, unsigned int index, boo
 	return set_state(session, VU_REQUEST_SET_VRING_ENABLE, index, enabled ? 1 : 0);
 }
 
-int vu_frontend_ring_stop(struct vu_frontend *session, unsigned int index, uint16_t *base)
+int vu_frontend_ring_stop(struct vu_frontend *session, unsigned int index, uint32_t *base)
 {
 	const struct vu_ring_state_payload payload = {.index = index};
 	struct vu_ring_state_payload reply;
@@ -76,8 +91,10 @@ int vu_frontend_ring_stop(struct vu_frontend *session, unsigned int index, uint1
 	if (reply.index != index)
 		return frontend_end(
 			session, -EPROTO, "GET_VRING_BASE", "answer about another ring");
+	if (!is_packed(session) && reply.num > UINT16_MAX)
+		return frontend_end(session, -EPROTO, "GET_VRING_BASE", "an index of more than 16 bits");
 	if (base != NULL)
-		*base = (uint16_t)reply.num;
+		*base = reply.num;
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "chain.h"
+#include "packed_desc.h"
 
 static int too_long(const struct vring_device *ring, const struct chain *chain)
 {
@@ -74,29 +75,36 @@ static bool table_load(struct vring_device *ring, const struct table *table, uin
 	return true;
 }
 
-/* 2.7.5.3: WRITE on the descriptor that names the table is ignored; inside, `next` counts in the table from entry 0. */
-static int walk_table(struct vring_device *ring, struct private_desc desc, uint64_t wanted,
-	struct chain *chain)
+/* What makes a table one, in either layout. Returns an enum vring_fault. */
+static int table_open(struct vring_device *ring, struct private_desc desc, struct table *table)
 {
 	uint32_t bytes = desc_len(desc.word);
-	struct table table = {.gpa = desc.addr, .n = bytes / sizeof(struct private_desc)};
-	struct private_desc entry;
-	uint32_t at = 0;
 
+	*table = (struct table){.gpa = desc.addr, .n = bytes / sizeof(struct private_desc)};
 	if (!ring->indirect || (desc.word & DESC_NEXT) != 0)
 		return VRING_FAULT_INDIRECT;
-	if (bytes == 0 || bytes % sizeof(struct private_desc) != 0 || table.n > ring->size)
+	if (bytes == 0 || bytes % sizeof(struct private_desc) != 0 || table->n > ring->size)
 		return VRING_FAULT_INDIRECT;
-	if (bytes - 1 > UINT64_MAX - table.gpa)
+	if (bytes - 1 > UINT64_MAX - table->gpa)
 		return VRING_FAULT_ADDRESS;
-	table.hva = gmem_translate_cached(
-		ring->mem, &ring->cache, table.gpa, bytes, &table.contiguous);
-	if (table.hva == NULL)
-		return VRING_FAULT_ADDRESS;
+	table->hva = gmem_translate_cached(
+		ring->mem, &ring->cache, table->gpa, bytes, &table->contiguous);
+	return table->hva != NULL ? VRING_OK : VRING_FAULT_ADDRESS;
+}
+
+/* 2.7.5.3: WRITE on the descriptor that names the table is ignored; inside, `next` counts in the table from entry 0. */
+static int walk_split_table(struct vring_device *ring, struct private_desc desc, uint64_t wanted,
+	struct chain *chain)
+{
+	struct private_desc entry;
+	struct table table;
+	uint32_t at = 0;
+	int fault = table_open(ring, desc, &table);
+
+	if (fault != VRING_OK)
+		return fault;
 	/* A loop ends in append(), which counts. */
 	for (;;) {
-		int fault;
-
 		if (!table_load(ring, &table, at, &entry))
 			return VRING_FAULT_ADDRESS;
 		if ((entry.word & DESC_INDIRECT) != 0)
@@ -112,8 +120,25 @@ static int walk_table(struct vring_device *ring, struct private_desc desc, uint6
 	}
 }
 
-int chain_walk(struct vring_device *ring, uint16_t head, uint64_t wanted,
+/* 2.8.7: all entries, one after the other, and of their flags only WRITE says anything. */
+static int walk_packed_table(struct vring_device *ring, struct private_desc desc, uint64_t wanted,
 	struct chain *chain)
+{
+	struct private_desc entry;
+	struct table table;
+	int fault = table_open(ring, desc, &table);
+
+	for (uint32_t at = 0; fault == VRING_OK && at < table.n; at++) {
+		if (!table_load(ring, &table, at, &entry))
+			return VRING_FAULT_ADDRESS;
+		entry.word = packed_word_to_private(entry.word);
+		fault = append(ring, entry, wanted, chain);
+	}
+	return fault;
+}
+
+int chain_walk_split(
+	struct vring_device *ring, uint16_t head, uint64_t wanted, struct chain *chain)
 {
 	struct private_desc desc = desc_load(&ring->desc[head]);
 
@@ -122,7 +147,7 @@ int chain_walk(struct vring_device *ring, uint16_t head, uint64_t wanted,
 		int fault;
 
 		if ((desc.word & DESC_INDIRECT) != 0)
-			return walk_table(ring, desc, wanted, chain);
+			return walk_split_table(ring, desc, wanted, chain);
 		fault = append(ring, desc, wanted, chain);
 		if (fault != VRING_OK)
 			return fault;
@@ -135,4 +160,41 @@ int chain_walk(struct vring_device *ring, uint16_t head, uint64_t wanted,
 			return VRING_FAULT_CHAIN;
 		desc = desc_load(&ring->desc[next]);
 	}
+}
+
+/*
+ * The id to return stands in the last descriptor (2.8.6), so a bad chain is followed to its end all the same; where that
+ * is not in sight there is nothing to return. NEXT leads on from any descriptor, also from one that names a table, where
+ * it is not allowed (2.8.19).
+ */
+int chain_walk_packed(
+	struct vring_device *ring, uint16_t position, uint64_t wanted, struct chain *chain)
+{
+	/* The driver makes all of a chain available before its head, so nothing of it can be missing still. */
+	struct private_desc desc = packed_desc_load(packed_desc_at(ring, position));
+	int fault = VRING_OK;
+
+	if (!packed_is_available(desc.word, position))
+		return CHAIN_NONE;
+	for (chain->n_slots = 1;; chain->n_slots++) {
+		if (fault == VRING_OK)
+			fault = (desc.word & DESC_INDIRECT) != 0
+					? walk_packed_table(ring, desc, wanted, chain)
+					: append(ring, desc, wanted, chain);
+		if (fault == CHAIN_NO_ROOM)
+			return fault;
+		if ((desc.word & DESC_NEXT) == 0)
+			break;
+		if (chain->n_before + chain->n_slots >= ring->size || chain->n_slots >= VRING_CHAIN_MAX)
+			return CHAIN_ENDLESS;
+		if (chain->n_slots >= chain->max)
+			return CHAIN_NO_ROOM;
+		position = vring_packed_advance(position, 1, ring->size);
+		desc = packed_desc_load(packed_desc_at(ring, position));
+		if (!packed_is_available(desc.word, position))
+			return CHAIN_ENDLESS;
+	}
+	chain->id = packed_id(desc.word);
+	chain->n_taken = chain->n_slots;
+	return fault;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The split ring, driver side (virtio 2.7).
+ * The verbs of the driver side, and behind them the split ring (virtio 2.7); driver_packed.c has the packed one.
  *
  * Free descriptors: without IN_ORDER a first-in first-out list, so that in steady state a slot of the available ring gets
  * the same head every lap and need not be written again; its cache line then stays shared with the device. With IN_ORDER
@@ -12,53 +12,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <vring/driver.h>
-
-#include "shared.h"
-
-struct slot {
-	uint32_t token;
-	uint32_t writable; /* bytes */
-	uint16_t n_descs;  /* of the ring; 0: not the head of an outstanding buffer */
-	uint16_t tail;     /* last descriptor of the chain */
-};
-
-struct vring_driver {
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
-	uint16_t size;
-	uint16_t mask;
-	uint16_t indirect_max; /* 0: not negotiated */
-	bool event_idx;
-	bool in_order;
-	bool is_broken;
-	uint16_t avail_idx;     /* next to be posted */
-	uint16_t published_idx; /* what the device can see */
-	uint16_t last_used_idx; /* next to be collected */
-	uint16_t free_head;     /* in order: next slot */
-	uint16_t free_tail;
-	uint16_t order_head;    /* in order: oldest outstanding buffer */
-	uint32_t n_free;        /* descriptors */
-	uint32_t n_in_batch;    /* in order: buffers the used entry taken last stands for, still to be handed out */
-	uint32_t batch_len;     /* used length of the last one of them */
-	uint32_t n_posted;      /* buffers posted and not collected */
-	uint32_t n_unkicked;  /* published since needs_kick was asked; stops counting beyond 65535 */
-	struct vring_desc *indirect_area;
-	uint64_t indirect_gpa;
-	struct slot *slots;
-	uint16_t *next;    /* free list, chains; private: what lies in the ring may have been scribbled over */
-	uint16_t *entries; /* what we wrote into the available ring */
-};
+#include "driver_private.h"
 
 static void desc_store(struct vring_desc *desc, const struct vring_extent *extent, uint16_t flags,
 	uint16_t next)
 {
-	shared_word *words = (shared_word *)desc;
+	driver_store(desc, extent->gpa, extent->len | DESC_WORD_FLAG(flags) | (uint64_t)next << 48);
+}
 
-	__atomic_store_n(&words[0], extent->gpa, __ATOMIC_RELAXED);
-	__atomic_store_n(&words[1],
-		extent->len | DESC_WORD_FLAG(flags) | (uint64_t)next << 48, __ATOMIC_RELAXED);
+static void split_init(struct vring_driver *ring, const struct vring_driver_config *config)
+{
+	ring->desc = config->desc;
+	ring->avail = config->avail;
+	ring->used = config->used;
+	memset(ring->desc, 0, vring_desc_bytes(ring->size));
+	memset(ring->avail, 0, vring_avail_bytes(ring->size));
+	memset(ring->used, 0, vring_used_bytes(ring->size));
+	ring->mask = ring->size - 1;
 }
 
 struct vring_driver *vring_driver_create(const struct vring_driver_config *config)
@@ -66,7 +36,7 @@ struct vring_driver *vring_driver_create(const struct vring_driver_config *confi
 	uint16_t size = config->size;
 	struct vring_driver *ring;
 
-	if (size == 0 || size > 32768 || (size & (size - 1)) != 0 ||
+	if (size == 0 || size > 32768 || (!config->packed && (size & (size - 1)) != 0) ||
 		(config->indirect && config->indirect_max == 0)) {
 		errno = EINVAL;
 		return NULL;
@@ -82,14 +52,12 @@ struct vring_driver *vring_driver_create(const struct vring_driver_config *confi
 		errno = ENOMEM;
 		return NULL;
 	}
-	ring->desc = config->desc;
-	ring->avail = config->avail;
-	ring->used = config->used;
-	memset(ring->desc, 0, vring_desc_bytes(size));
-	memset(ring->avail, 0, vring_avail_bytes(size));
-	memset(ring->used, 0, vring_used_bytes(size));
 	ring->size = size;
-	ring->mask = size - 1;
+	ring->packed = config->packed;
+	if (config->packed)
+		driver_packed_init(ring, config);
+	else
+		split_init(ring, config);
 	ring->event_idx = config->event_idx;
 	ring->in_order = config->in_order;
 	if (config->indirect) {
@@ -98,9 +66,9 @@ struct vring_driver *vring_driver_create(const struct vring_driver_config *confi
 		ring->indirect_gpa = config->indirect_gpa;
 	}
 	ring->n_free = size;
-	ring->free_tail = ring->mask;
+	ring->free_tail = size - 1;
 	for (unsigned int i = 0; i < size; i++)
-		ring->next[i] = (uint16_t)((i + 1) & ring->mask);
+		ring->next[i] = (uint16_t)(i + 1 < size ? i + 1 : 0);
 	return ring;
 }
 
@@ -119,10 +87,7 @@ static void write_table(struct vring_driver *ring, uint16_t head,
 	const struct vring_extent *extents, unsigned int n_readable, unsigned int n)
 {
 	size_t first = (size_t)head * ring->indirect_max;
-	struct vring_extent table = {
-		.gpa = ring->indirect_gpa + first * sizeof(struct vring_desc),
-		.len = n * (uint32_t)sizeof(struct vring_desc),
-	};
+	struct vring_extent table = driver_table(ring, head, n);
 
 	for (unsigned int i = 0; i < n; i++) {
 		uint16_t flags = i >= n_readable ? VRING_DESC_F_WRITE : 0;
@@ -154,45 +119,40 @@ static uint16_t write_chain(struct vring_driver *ring, uint16_t head,
 	}
 }
 
-/* Whether the extents can be one buffer; *writable is the sum of the bytes the device may write. */
-static bool sum_up(const struct vring_extent *extents, unsigned int n_readable, unsigned int n,
-	uint32_t *writable)
+int driver_measure(const struct vring_driver *ring, struct driver_slot *slot,
+	const struct vring_extent *extents, unsigned int n_readable, unsigned int n)
 {
-	uint64_t sum = 0, readable = 0;
+	bool has_table = driver_takes_table(ring, n);
+	unsigned int n_descs = has_table ? 1 : n;
+	uint64_t readable = 0, writable = 0;
 
-	for (unsigned int i = 0; i < n; i++) {
-		if (i == n_readable)
-			readable = sum;
-		sum += extents[i].len;
-	}
-	if (n_readable == n)
-		readable = sum;
-	*writable = (uint32_t)(sum - readable);
-	return sum <= UINT32_MAX; /* 2.7.5.2 */
+	if (n == 0 || n > ring->size || (has_table && n > ring->indirect_max))
+		return -EINVAL;
+	for (unsigned int i = 0; i < n; i++)
+		*(i < n_readable ? &readable : &writable) += extents[i].len;
+	if (readable + writable > UINT32_MAX) /* 2.7.5.2, 2.8.17 */
+		return -EINVAL;
+	if (n_descs > ring->n_free)
+		return -ENOSPC;
+	slot->writable = (uint32_t)writable;
+	slot->n_descs = (uint16_t)n_descs;
+	return 0;
 }
 
 /* Writes a buffer of any number of extents from `head` on and fills in its slot but for the token. */
 static __attribute__((noinline)) int write_buffer(struct vring_driver *ring, uint16_t head,
 	const struct vring_extent *extents, unsigned int n_readable, unsigned int n)
 {
-	struct slot *slot = &ring->slots[head];
-	bool has_table = ring->indirect_max > 0 && n > 1;
-	unsigned int n_descs = has_table ? 1 : n;
-	uint32_t writable;
+	struct driver_slot *slot = &ring->slots[head];
+	int ret = driver_measure(ring, slot, extents, n_readable, n);
 
-	/* A chain may not be longer than the ring, tables counted (2.7.5.3.1). */
-	if (n == 0 || n > ring->size || (has_table && n > ring->indirect_max) ||
-		!sum_up(extents, n_readable, n, &writable))
-		return -EINVAL;
-	if (n_descs > ring->n_free)
-		return -ENOSPC;
+	if (ret < 0)
+		return ret;
 	slot->tail = head;
-	if (has_table)
+	if (driver_takes_table(ring, n))
 		write_table(ring, head, extents, n_readable, n);
 	else
 		slot->tail = write_chain(ring, head, extents, n_readable, n);
-	slot->writable = writable;
-	slot->n_descs = (uint16_t)n_descs;
 	return 0;
 }
 
@@ -200,9 +160,11 @@ int vring_driver_post(struct vring_driver *ring, const struct vring_extent *exte
 	unsigned int n_readable, unsigned int n_writable, uint32_t token)
 {
 	uint16_t head = ring->free_head;
-	struct slot *slot = &ring->slots[head];
+	struct driver_slot *slot = &ring->slots[head];
 	unsigned int at;
 
+	if (ring->packed)
+		return driver_packed_post(ring, extents, n_readable, n_readable + n_writable, token);
 	if (n_readable + n_writable == 1 && ring->n_free > 0) {
 		desc_store(&ring->desc[head], extents, n_writable ? VRING_DESC_F_WRITE : 0, 0);
 		slot->writable = n_writable ? extents->len : 0;
@@ -231,6 +193,10 @@ void vring_driver_publish(struct vring_driver *ring)
 {
 	uint16_t n = (uint16_t)(ring->avail_idx - ring->published_idx);
 
+	if (ring->packed) {
+		driver_packed_publish(ring);
+		return;
+	}
 	if (ring->n_unkicked <= UINT16_MAX)
 		ring->n_unkicked += n;
 	ring->published_idx = ring->avail_idx;
@@ -243,6 +209,8 @@ bool vring_driver_needs_kick(struct vring_driver *ring)
 	uint32_t n_unkicked = ring->n_unkicked;
 	uint16_t event;
 
+	if (ring->packed)
+		return driver_packed_needs_kick(ring);
 	if (n_unkicked == 0)
 		return false;
 	ring->n_unkicked = 0;
@@ -257,7 +225,7 @@ bool vring_driver_needs_kick(struct vring_driver *ring)
 /* Gives the descriptors of an outstanding buffer back. `len` is what the device says it wrote. */
 static struct vring_completion complete(struct vring_driver *ring, uint16_t head, uint32_t len)
 {
-	struct slot *slot = &ring->slots[head];
+	struct driver_slot *slot = &ring->slots[head];
 
 	/* In order all this says what is true already: the chain lies behind the last free descriptor. */
 	if (ring->n_free == 0)
@@ -267,10 +235,7 @@ static struct vring_completion complete(struct vring_driver *ring, uint16_t head
 	ring->n_free += slot->n_descs;
 	ring->n_posted--;
 	slot->n_descs = 0;
-	return (struct vring_completion){
-		.token = slot->token,
-		.len = len < slot->writable ? len : slot->writable,
-	};
+	return driver_completion(slot, len);
 }
 
 /*
@@ -343,6 +308,8 @@ int vring_driver_collect(struct vring_driver *ring, struct vring_completion *don
 	unsigned int n_used;
 	int n;
 
+	if (ring->packed)
+		return driver_packed_collect(ring, done, max);
 	if (ring->is_broken)
 		return -EPROTO;
 	/* Fence D: entries and bytes after the index. */
@@ -365,6 +332,10 @@ void vring_driver_set_call(struct vring_driver *ring, bool wanted)
 {
 	uint16_t flags = wanted || ring->event_idx ? 0 : VRING_AVAIL_F_NO_INTERRUPT;
 
+	if (ring->packed) {
+		driver_packed_set_call(ring, wanted);
+		return;
+	}
 	if (ring->event_idx)
 		__atomic_store_n(vring_used_event_of(ring->avail, ring->size),
 			(uint16_t)(ring->last_used_idx - !wanted), __ATOMIC_RELAXED);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <vring/fence.h>
 #include <vring/layout.h>
 
 #if defined(__SANITIZE_THREAD__)
@@ -22,7 +23,10 @@
 /* virtio 1 is little-endian throughout and nothing here swaps. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "big-endian machines are not supported");
 
-/* A descriptor in private memory: as two words, because that is how it is read. */
+/*
+ * A descriptor in private memory: as two words, because that is how it is read. A packed ring has id and flags the other
+ * way round in memory (packed_desc.h); once private, the id lies where `next` does.
+ */
 struct private_desc {
 	uint64_t addr;
 	uint64_t word; /* len | flags << 32 | next << 48 */
@@ -85,15 +89,9 @@ static inline void shared_copy_u16(uint16_t *to, const uint16_t *from, unsigned 
 #endif
 }
 
-/* The fence between a store of ours and a load of what the other side stores: needs more than acquire and release. */
 static inline void full_fence(void)
 {
-#if defined(__x86_64__)
-	/* Half the price of mfence; below the red zone, so that no value of the function is waited for. */
-	__asm__ volatile("lock addl $0, -132(%%rsp)" : : : "memory", "cc");
-#else
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
+	vring_fence();
 }
 
 /* Notifications due: more than 65535 entries since the last look have passed every event index there is. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The device side of a split ring against a guest made of noise. The input is a ring's shape, then the guest's memory,
- * then a sequence of calls and pokes. Ring parts lie in guest memory at places the input chooses, so they overlap each
+ * The device side of a ring, split or packed, against a guest made of noise. The input is a ring's shape, then the guest's
+ * memory, then a sequence of calls and pokes. Ring parts lie in guest memory at places the input chooses, so they overlap each
  * other, the tables and the buffers. What is parsed is compared with a naive reading of the same memory, byte by byte.
  */
 #include <errno.h>
@@ -84,8 +84,11 @@ static const uint8_t *byte_at(uint64_t gpa)
 
 struct naive {
 	bool good;
+	bool ends; /* packed: the chain has an end, and so an id */
 	uint64_t len;
 	unsigned int n_descs;
+	unsigned int n_slots; /* packed */
+	uint16_t id;
 	const uint8_t *bytes[64 * 4 * PAGE]; /* where each byte of the buffer lies */
 };
 
@@ -108,6 +111,27 @@ static bool naive_add(const struct vring_device *ring, const struct vring_desc *
 	return true;
 }
 
+/* Entry `at` of the table that `head` names, in the layout's own order. */
+static bool naive_entry(
+	const struct vring_device *ring, const struct vring_desc *head, unsigned int at, struct vring_desc *entry)
+{
+	uint8_t bytes[16];
+
+	for (unsigned int i = 0; i < 16; i++) {
+		uint64_t gpa = head->addr + 16 * at + i;
+		const uint8_t *byte = byte_at(gpa);
+
+		if (byte == NULL || gpa < head->addr)
+			return false;
+		bytes[i] = *byte;
+	}
+	memcpy(entry, bytes, sizeof(*entry));
+	/* Id and flags; of the latter only one says anything (2.8.7). */
+	if (ring->packed)
+		entry->flags = entry->next & VRING_DESC_F_WRITE;
+	return true;
+}
+
 static bool naive_table(const struct vring_device *ring, const struct vring_desc *head,
 	enum vring_direction direction)
 {
@@ -118,27 +142,59 @@ static bool naive_table(const struct vring_device *ring, const struct vring_desc
 		n == 0 || n > ring->size)
 		return false;
 	for (unsigned int n_seen = 0; n_seen < n; n_seen++) {
-		uint8_t bytes[16];
 		struct vring_desc desc;
 
-		for (unsigned int i = 0; i < 16; i++) {
-			uint64_t gpa = head->addr + 16 * at + i;
-			const uint8_t *byte = byte_at(gpa);
-
-			if (byte == NULL || gpa < head->addr)
-				return false;
-			bytes[i] = *byte;
-		}
-		memcpy(&desc, bytes, sizeof(desc));
+		if (!naive_entry(ring, head, at, &desc))
+			return false;
 		if ((desc.flags & VRING_DESC_F_INDIRECT) != 0 || !naive_add(ring, &desc, direction))
 			return false;
+		if (ring->packed) {
+			at++;
+			continue;
+		}
 		if ((desc.flags & VRING_DESC_F_NEXT) == 0)
 			return true;
 		at = desc.next;
 		if (at >= n)
 			return false;
 	}
-	return false;
+	return ring->packed;
+}
+
+static bool is_available(const struct vring_packed_desc *desc, bool wrap)
+{
+	bool avail = desc->flags >> VRING_PACKED_DESC_F_AVAIL & 1;
+	bool used = desc->flags >> VRING_PACKED_DESC_F_USED & 1;
+
+	return avail == wrap && used != wrap;
+}
+
+/* The buffer that begins n_before slots after the next available one. */
+static void naive_parse_packed(const struct vring_device *ring, unsigned int n_before,
+	enum vring_direction direction)
+{
+	const struct vring_packed_desc *slots = (const struct vring_packed_desc *)(const void *)ring->desc;
+	uint32_t min_len = direction == VRING_WRITABLE ? ring->writable_min_len : 1;
+
+	memset(&naive, 0, offsetof(struct naive, bytes));
+	naive.good = true;
+	while (!naive.ends && n_before + naive.n_slots < ring->size) {
+		unsigned int at = (ring->last_avail_idx & 0x7fff) + n_before + naive.n_slots;
+		bool wrap = (ring->last_avail_idx >> 15) ^ (at >= ring->size);
+		const struct vring_packed_desc *slot = &slots[at % ring->size];
+		struct vring_desc desc = {.addr = slot->addr, .len = slot->len, .flags = slot->flags};
+
+		if (!is_available(slot, wrap))
+			break;
+		naive.n_slots++;
+		if ((desc.flags & VRING_DESC_F_INDIRECT) != 0)
+			naive.good = naive.good && naive_table(ring, &desc, direction);
+		else
+			naive.good = naive.good && naive_add(ring, &desc, direction);
+		naive.ends = (desc.flags & VRING_DESC_F_NEXT) == 0;
+		naive.id = slot->id;
+	}
+	naive.good = naive.good && naive.ends && naive.len >= min_len;
 }
 
 static void naive_parse(const struct vring_device *ring, uint16_t head,
@@ -184,19 +240,31 @@ static bool table_may_stick_out(const struct vring_device *ring, uint16_t head)
 static void compare(const struct vring_device *ring, enum vring_direction direction)
 {
 	unsigned int n_pieces = 0;
+	unsigned int n_slots = 0;
 
 	require(burst.n <= VRING_BURST_MAX && burst.n <= ring->size, "burst too long");
 	for (unsigned int i = 0; i < burst.n; i++) {
 		const struct vring_buffer *buffer = &burst.buffers[i];
-		uint16_t head = ring->avail->ring[(uint16_t)(ring->last_avail_idx + i) & ring->mask];
+		uint16_t head = 0;
 		uint64_t at = 0;
 
-		require(buffer->id == head, "id is not the head");
+		if (ring->packed) {
+			naive_parse_packed(ring, n_slots, direction);
+			require(naive.ends, "took a chain without an end");
+			require(buffer->id == naive.id, "id is not the last one's");
+			require(buffer->n_descs == naive.n_slots, "wrong number of slots");
+			n_slots += naive.n_slots;
+		} else {
+			head = ring->avail->ring[(uint16_t)(ring->last_avail_idx + i) & ring->mask];
+			require(buffer->id == head, "id is not the head");
+			require(buffer->n_descs == 1, "a head is one slot");
+			naive_parse(ring, head, direction);
+		}
 		require(buffer->used_len == 0, "used length not 0");
-		naive_parse(ring, head, direction);
 		if (buffer->fault != VRING_OK) {
 			require(buffer->len == 0 && buffer->n_pieces == 0, "refused but not empty");
-			require(!naive.good || table_may_stick_out(ring, head), "refused a good one");
+			require(!naive.good || (!ring->packed && table_may_stick_out(ring, head)),
+				"refused a good one");
 			continue;
 		}
 		require(naive.good, "took a bad one");
@@ -213,6 +281,17 @@ static void compare(const struct vring_device *ring, enum vring_direction direct
 		n_pieces += buffer->n_pieces;
 	}
 	require(n_pieces <= burst.n_pieces, "pieces not counted");
+}
+
+/* After a call that found nothing: whether that is so, and whether a ring that broke had a reason. */
+static void compare_nothing(const struct vring_device *ring, enum vring_direction direction)
+{
+	if (!ring->packed)
+		return;
+	naive_parse_packed(ring, 0, direction);
+	require(ring->breakage == VRING_INTACT ? naive.n_slots == 0
+					       : naive.n_slots > 0 && !naive.ends,
+		"nothing where there is something");
 }
 
 /* Writes what a caller would, over whatever the pieces overlap. */
@@ -258,12 +337,32 @@ static void reserve(struct vring_device *ring, struct input *input)
 	fill();
 }
 
+/* Makes a slot of a packed ring what it takes to be a descriptor of this lap, mostly. */
+static void poke_packed(struct vring_device *ring, uint32_t what, uint32_t where, uint32_t value, uint32_t len)
+{
+	struct vring_packed_desc *slots = (struct vring_packed_desc *)(void *)ring->desc;
+	uint16_t position = vring_packed_advance(ring->last_avail_idx, where % ring->size, ring->size);
+	bool avail = vring_packed_wrap(position) ^ ((what & 0xc0) == 0xc0);
+
+	slots[vring_packed_slot(position)] = (struct vring_packed_desc){
+		.addr = region_gpas[value % N_REGIONS] + (value >> 4),
+		.len = len,
+		.id = (uint16_t)value,
+		.flags = (uint16_t)((what >> 2 & 7) |
+			1U << (avail ? VRING_PACKED_DESC_F_AVAIL : VRING_PACKED_DESC_F_USED)),
+	};
+}
+
 static void poke(struct vring_device *ring, struct input *input)
 {
 	uint32_t what = take(input, 1);
 	uint32_t where = take(input, 2);
 	uint32_t value = take(input, 2);
 
+	if (ring->packed && what % 4 != 3) {
+		poke_packed(ring, what, where, value, take(input, 1));
+		return;
+	}
 	switch (what % 4) {
 	case 0:
 		ring->avail->idx = (uint16_t)(ring->last_avail_idx + value % (ring->size + 1U));
@@ -290,13 +389,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct vring_device ring;
 	struct vring_config config;
 	uint32_t shape = take(&input, 4);
-	uint16_t base;
+	uint32_t layout = take(&input, 1); /* bit 0: packed, 1: in order, others: size of a packed ring */
+	uint32_t base;
 	uint8_t *home;
 
 	map_once();
 	home = table.mem.regions[shape >> 30].hva;
 	config = (struct vring_config){
-		.size = (uint16_t)(1U << (shape & 3) << (shape >> 2 & 3)),
+		.size = (uint16_t)(layout & 1 ? 1 + (layout >> 2) : 1U << (shape & 3) << (shape >> 2 & 3)),
+		.packed = layout & 1,
+		.in_order = layout >> 1 & 1,
 		.event_idx = shape >> 4 & 1,
 		.indirect = shape >> 5 & 1,
 		.mergeable = shape >> 6 & 1,
@@ -307,7 +409,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.used = home + 2048 + (shape >> 26 & 0xf) * 64,
 		.mem = &table.mem,
 	};
-	config.avail = (void *)((uintptr_t)config.avail & ~(uintptr_t)1);
+	config.avail = (void *)((uintptr_t)config.avail & ~(uintptr_t)(config.packed ? 3 : 1));
 	for (unsigned int i = 0; i < N_REGIONS; i++)
 		memset(table.mem.regions[i].hva, 0, PAGE);
 	for (uint32_t i = 0, n = take(&input, 1) % 64; i < n && input.left > 0; i++) {
@@ -321,26 +423,40 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		/* Descriptors beyond the ring's size make tables, wherever the ring's area ends. */
 		memcpy((uint8_t *)config.desc + i * sizeof(desc), &desc, sizeof(desc));
 	}
-	base = (uint16_t)take(&input, 2);
-	config.avail_idx = base;
+	base = take(&input, 2);
+	config.avail_idx = (uint16_t)base;
+	if (config.packed) {
+		config.avail_idx = (uint16_t)((base & 0x8000) | base % config.size);
+		config.used_idx = config.avail_idx;
+	}
 	require(vring_device_init(&ring, &config) == 0, "refuses a good configuration");
 	while (input.left > 0) {
 		uint32_t verb = take(&input, 1);
 		enum vring_direction direction = verb & 0x80 ? VRING_WRITABLE : VRING_READABLE;
 		uint16_t used_idx = ring.used_idx;
+		unsigned int n_slots = 0;
+		unsigned int max;
 		int n;
 
 		switch (verb % 8) {
 		case 0:
 		case 1:
-			n = vring_device_peek(&ring, &burst, direction, take(&input, 1) % 70);
+			max = take(&input, 1) % 70;
+			n = vring_device_peek(&ring, &burst, direction, max);
 			require(n == (int)burst.n || (n == -EPROTO && burst.n == 0), "peek miscounts");
 			compare(&ring, direction);
+			if (n <= 0 && max > 0)
+				compare_nothing(&ring, direction);
 			if (direction == VRING_WRITABLE)
 				fill();
 			n = (int)(take(&input, 1) % (burst.n + 1));
+			for (int i = 0; i < n; i++)
+				n_slots += burst.buffers[i].n_descs;
 			vring_device_return(&ring, &burst, (unsigned int)n);
-			require((uint16_t)(ring.used_idx - used_idx) == n, "return miscounts");
+			require(ring.used_idx == (ring.packed ? vring_packed_advance(
+								used_idx, n_slots, ring.size)
+						      : (uint16_t)(used_idx + n)),
+				"return miscounts");
 			break;
 		case 2:
 			reserve(&ring, &input);
@@ -348,7 +464,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			break;
 		case 3:
 			vring_device_publish(&ring);
-			require(ring.used->idx == ring.used_idx, "index not published");
+			require(ring.packed || ring.used->idx == ring.used_idx, "index not published");
+			require(!ring.packed || (!ring.is_held && ring.published_idx == ring.used_idx),
+				"first descriptor not published");
 			break;
 		case 4:
 			vring_device_needs_call(&ring);
@@ -365,6 +483,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			require(vring_device_peek(&ring, &burst, direction, 1) == -EPROTO,
 				"broken and yet alive");
 			config.avail_idx = ring.last_avail_idx;
+			config.used_idx = ring.used_idx;
 			require(vring_device_init(&ring, &config) == 0, "does not start again");
 		}
 	}

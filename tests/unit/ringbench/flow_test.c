@@ -212,6 +212,35 @@ static void random_arrivals_add_up(void **state)
 	free(arrivals);
 }
 
+/* Runs of any length, in order, early, late and doubled: what flow_receive_run() takes, it notes as flow_receive() does. */
+static void a_run_is_noted_as_its_numbers_one_by_one(void **state)
+{
+	uint32_t start = UINT32_MAX - 100000;
+	struct flow whole = flow_at(start), single = flow_at(start);
+	uint64_t seed = 11;
+	unsigned int n_taken = 0;
+
+	whole.sent = single.sent = start + 64;
+	for (unsigned int i = 0; i < 20000; i++) {
+		uint32_t first, n;
+
+		seed = seed * UINT64_C(6364136223846793005) + 1;
+		first = whole.next + (seed >> 60 == 0 ? (uint32_t)(seed >> 50) % 200 - 100 : 0);
+		n = 1 + (uint32_t)(seed >> 40) % (64 - first % 64);
+		if (first + n - whole.sent < 300)
+			whole.sent = single.sent = first + n + (uint32_t)(seed >> 20) % 3 - 1;
+		if (flow_receive_run(&whole, first, n))
+			n_taken++;
+		else
+			for (uint32_t k = 0; k < n; k++)
+				flow_receive(&whole, first + k);
+		for (uint32_t k = 0; k < n; k++)
+			flow_receive(&single, first + k);
+		assert_memory_equal(&whole, &single, sizeof(whole));
+	}
+	assert_true(n_taken > 5000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -226,6 +255,7 @@ int main(void)
 		cmocka_unit_test(suspended_frames_may_still_come_in_any_order),
 		cmocka_unit_test(marks_do_not_come_back_after_half_the_number_range),
 		cmocka_unit_test(random_arrivals_add_up),
+		cmocka_unit_test(a_run_is_noted_as_its_numbers_one_by_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,6 +167,76 @@ static void warmup_flows_are_no_measured_flows(void **state)
 	free(built.frame);
 }
 
+static void a_socket_with_one_address_keeps_it(void **state)
+{
+	static const uint8_t macs[12] = {0x52, 0x54, 0x00, 0x72, 0x62, 2, 0x52, 0x54, 0x00, 0x72, 0x62, 1};
+	struct built built = build(0, false, false, 64);
+
+	assert_memory_equal(built.frame, macs, 12);
+	for (uint32_t seq = UINT32_MAX - 10; seq != 10; seq++)
+		assert_int_equal(frame_address(&built.format, 3, seq), 0);
+	free(built.frame);
+}
+
+/* Over the end of the numbers as well, where only a power of two goes round without a jump. */
+static void addresses_come_round_in_turn(void **state)
+{
+	static const uint32_t counts[] = {1, 2, 3, 7, 1000, 4096, 65535, FRAME_MAX_ADDRESSES};
+
+	for (unsigned int i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		struct frame_format format;
+
+		frame_format_init(&format, 1, 2, 0, false, SEED);
+		frame_format_set_addresses(&format, counts[i]);
+		for (uint32_t seq = 0; seq < 200000; seq++) {
+			assert_int_equal(frame_address(&format, 0, seq), seq % counts[i]);
+			assert_int_equal(
+				frame_address(&format, 5, UINT32_MAX - seq), (4 - seq) % counts[i]);
+		}
+	}
+}
+
+static void every_address_is_another_one_and_unicast(void **state)
+{
+	static uint8_t seen[3 * FRAME_MAX_ADDRESSES][6];
+
+	for (unsigned int number = 1; number <= 3; number++)
+		for (unsigned int address = 0; address < FRAME_MAX_ADDRESSES; address++) {
+			uint8_t mac[6];
+			unsigned int at = (number - 1) * FRAME_MAX_ADDRESSES + address;
+
+			frame_mac(mac, number, address);
+			assert_int_equal(mac[0] & 3, 2);
+			/* What tells them apart, and that it does. */
+			assert_int_equal(mac[5], number);
+			assert_int_equal(mac[0] == 0x52, address == 0);
+			if (address != 0)
+				assert_int_equal(mac[2] << 8 | mac[3], address);
+			memcpy(seen[at], mac, 6);
+		}
+	assert_memory_not_equal(seen[0], seen[1], 6);
+}
+
+static void a_frame_with_the_addresses_of_another_is_found(void **state)
+{
+	struct built built = build(100, false, false, 100);
+
+	frame_format_set_addresses(&built.format, 1000);
+	for (uint32_t address = 0; address < 1000; address += 37) {
+		uint32_t seq = 2000 + address - 3; /* of flow 3 */
+
+		frame_stamp(&built.format, built.frame, 100, 77, 3, seq, 1);
+		frame_set_macs(&built.format, built.frame, address);
+		assert_int_equal(frame_verify(&built.format, built.frame, 100), FRAME_OK);
+		frame_set_macs(&built.format, built.frame, (address + 1) % 1000);
+		assert_int_equal(frame_verify(&built.format, built.frame, 100), FRAME_FAULT_ETHERNET);
+		frame_set_macs(&built.format, built.frame, address);
+		built.frame[8] ^= 1;
+		assert_int_equal(frame_verify(&built.format, built.frame, 100), FRAME_FAULT_ETHERNET);
+	}
+	free(built.frame);
+}
+
 /* RFC 1071, section 3. */
 static void the_checksum_is_that_of_the_rfc(void **state)
 {
@@ -187,6 +257,10 @@ int main(void)
 		cmocka_unit_test(a_frame_of_another_direction_is_found_by_the_record),
 		cmocka_unit_test(tagging_or_untagging_on_the_way_keeps_the_record),
 		cmocka_unit_test(warmup_flows_are_no_measured_flows),
+		cmocka_unit_test(a_socket_with_one_address_keeps_it),
+		cmocka_unit_test(addresses_come_round_in_turn),
+		cmocka_unit_test(every_address_is_another_one_and_unicast),
+		cmocka_unit_test(a_frame_with_the_addresses_of_another_is_found),
 		cmocka_unit_test(the_checksum_is_that_of_the_rfc),
 	};
 

@@ -34,7 +34,7 @@ static void a_quantile_is_never_too_low_nor_an_eighth_too_high(void **state)
 	struct histogram histogram = {0};
 
 	for (uint64_t value = 1; value <= 100000; value++)
-		histogram_add(&histogram, value);
+		histogram_add(&histogram, value, 1);
 	for (double fraction = 0.001; fraction < 1; fraction += 0.01) {
 		uint64_t exact = (uint64_t)(fraction * 100000);
 		uint64_t found = histogram_quantile(&histogram, fraction);
@@ -56,8 +56,9 @@ static void merging_is_like_adding_everything_to_one(void **state)
 	struct histogram one = {0}, other = {0}, both = {0};
 
 	for (uint64_t value = 1; value < 5000; value += 3) {
-		histogram_add(value % 2 ? &one : &other, value * value);
-		histogram_add(&both, value * value);
+		histogram_add(value % 2 ? &one : &other, value * value, 3);
+		for (int times = 0; times < 3; times++)
+			histogram_add(&both, value * value, 1);
 	}
 	histogram_merge(&one, &other);
 	assert_memory_equal(&one, &both, sizeof(one));

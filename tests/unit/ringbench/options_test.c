@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 
@@ -46,6 +47,8 @@ static void defaults_are_those_of_the_help(void **state)
 	assert_int_equal(options.n_queues, 1);
 	assert_int_equal(options.n_flows, 1);
 	assert_int_equal(options.ring_size, 256);
+	assert_int_equal(options.n_macs, 1);
+	assert_int_equal(options.n_regions, 1);
 	assert_int_equal(options.size, 64);
 	assert_int_equal(options.duration_us, 5000000);
 	assert_int_equal(options.verify, VERIFY_SAMPLED);
@@ -83,6 +86,19 @@ static void settings_reach_all_sockets_or_the_one_named(void **state)
 	assert_true(options.sockets[1].features_on & FEATURE(VIRTIO_NET_F_CSUM));
 }
 
+static void packed_rings_have_any_size(void **state)
+{
+	/* In whichever order the two are given. */
+	assert_int_equal(parse("-s /a --ring 100 --features +packed"), OPTIONS_RUN);
+	assert_int_equal(options.ring_size, 100);
+	assert_int_equal(options_next_split_size(&options), 128);
+	assert_false(options_ring_is_split_size(&options));
+	assert_true(options.sockets[0].features_on & FEATURE(VIRTIO_F_RING_PACKED));
+	assert_int_equal(parse("--features +packed -s /a -s /b --ring 257"), OPTIONS_RUN);
+	assert_int_equal(parse("-s /a --ring 128"), OPTIONS_RUN);
+	assert_false(options.sockets[0].features_on & FEATURE(VIRTIO_F_RING_PACKED));
+}
+
 static void imix_is_seven_to_four_to_one(void **state)
 {
 	unsigned int n[3] = {0};
@@ -108,6 +124,12 @@ static void wrong_input_is_named_with_value_and_range(void **state)
 	} cases[] = {
 		{"", {"-s PATH"}},
 		{"-s /a --ring 100", {"--ring 100", "power of two", "128"}},
+		{"-s /a --ring 100", {"+packed"}},
+		{"-s /a -s /b --ring 100 --features 1:+packed", {"--ring 100", "128"}},
+		{"-s /a --ring 32769 --features +packed", {"--ring 32769", "32768"}},
+		{"-s /a --macs 0", {"--macs 0", "65536"}},
+		{"-s /a --macs 65537", {"--macs 65537", "65536"}},
+		{"-s /a --regions 510", {"--regions 510", "509"}},
 		{"-s /a --ring 65536", {"--ring 65536", "32768"}},
 		{"-s /a --size 59", {"--size 59", "60", "65535"}},
 		{"-s /a --size 60 --vlan 4", {"--size 60", "62"}},
@@ -179,6 +201,7 @@ int main(void)
 		cmocka_unit_test(a_count_without_a_duration_runs_as_long_as_it_takes),
 		cmocka_unit_test(the_role_follows_the_path),
 		cmocka_unit_test(settings_reach_all_sockets_or_the_one_named),
+		cmocka_unit_test(packed_rings_have_any_size),
 		cmocka_unit_test(imix_is_seven_to_four_to_one),
 		cmocka_unit_test(wrong_input_is_named_with_value_and_range),
 		cmocka_unit_test(a_socket_path_too_long_for_the_kernel_is_refused),

@@ -150,7 +150,7 @@ static void step_send(struct fixture *f, enum step step, int call_fd)
 		outcome = client_call(f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0);
 		break;
 	case BASE:
-		outcome = client_call_state(f, VU_REQUEST_SET_VRING_BASE, 1, 0);
+		outcome = client_call_state(f, VU_REQUEST_SET_VRING_BASE, 1, fixture_base(f, 0));
 		break;
 	case KICK:
 		outcome = client_call_fd(f, VU_REQUEST_SET_VRING_KICK, 1 | VU_RING_FD_NONE, -1);
@@ -183,7 +183,7 @@ static void expect_after_setup(struct fixture *f, unsigned int missing)
 		return;
 	guest_offer(f, 1, 0, false);
 	assert_int_equal(use_all(ring, VRING_READABLE), 1);
-	assert_int_equal(client_get_base(f, 1), 1);
+	assert_int_equal(client_get_base(f, 1), fixture_base(f, 1));
 }
 
 /* As a new session would find it. */
@@ -194,7 +194,7 @@ static void setup_undo(struct fixture *f)
 		client_call_fd(f, VU_REQUEST_SET_VRING_CALL, 1 | VU_RING_FD_NONE, -1), OUTCOME_OK);
 	assert_int_equal(client_set_table(f, NULL, NULL, 0), OUTCOME_OK);
 	assert_int_equal(client_call_u64(f, VU_REQUEST_SET_FEATURES,
-				 FIXTURE_FEATURES | VU_BIT(VHOST_USER_F_PROTOCOL_FEATURES)),
+				 f->features | VU_BIT(VHOST_USER_F_PROTOCOL_FEATURES)),
 		OUTCOME_OK);
 	memset(f->memory.address + RING_BYTES, 0, RING_BYTES);
 }
@@ -208,7 +208,7 @@ static void steps_swap(enum step *steps, unsigned int a, unsigned int b)
 }
 
 /* Everything but `missing`, in each order (Heap's algorithm, iterative). */
-static unsigned int each_order_without(unsigned int missing)
+static unsigned int each_order_without(unsigned int missing, bool packed)
 {
 	unsigned int n = 0;
 	unsigned int n_orders = 0;
@@ -222,7 +222,7 @@ static unsigned int each_order_without(unsigned int missing)
 		if (s != missing)
 			steps[n++] = (enum step)s;
 	}
-	fixture_open(&f, NULL);
+	fixture_open_layout(&f, packed);
 	client_negotiate(&f);
 	call_fd = eventfd(0, EFD_CLOEXEC);
 	for (;;) {
@@ -255,13 +255,16 @@ static unsigned int each_order_without(unsigned int missing)
 
 static void ring_runs_after_setup_in_any_of_5040_orders(void **state)
 {
-	assert_int_equal(each_order_without(N_STEPS), 5040);
+	for (unsigned int packed = 0; packed < 2; packed++)
+		assert_int_equal(each_order_without(N_STEPS, packed), 5040);
 }
 
 static void ring_with_a_part_of_the_setup_missing_does_not_run(void **state)
 {
-	for (unsigned int missing = 0; missing < N_STEPS; missing++)
-		assert_int_equal(each_order_without(missing), 720);
+	for (unsigned int missing = 0; missing < N_STEPS; missing++) {
+		for (unsigned int packed = 0; packed < 2; packed++)
+			assert_int_equal(each_order_without(missing, packed), 720);
+	}
 }
 
 static void ring_without_negotiated_features_does_not_run(void **state)
@@ -359,29 +362,39 @@ static void stop_is_answered_after_the_last_access(void **state)
 
 static void stopped_ring_restarts_where_it_was(void **state)
 {
-	struct vu_ring *ring;
-	struct fixture f;
-	uint16_t idx = 0;
+	for (unsigned int packed = 0; packed < 2; packed++) {
+		unsigned int n_used = 0;
+		struct vu_ring *ring;
+		struct fixture f;
+		uint16_t idx = 0;
 
-	fixture_open(&f, NULL);
-	client_start(&f);
-	ring = vu_backend_ring(f.session, 1);
-	for (unsigned int i = 0; i < 10000; i++) {
-		guest_offer(&f, 1, idx++, false);
-		if (i % 3 != 0)
-			assert_int_equal(use_all(ring, VRING_READABLE) > 0, true);
-		client_get_base(&f, 1);
-		assert_int_equal(
-			client_call_fd(&f, VU_REQUEST_SET_VRING_KICK, 1 | VU_RING_FD_NONE, -1),
-			OUTCOME_OK);
-		assert_int_equal(ring->state, VU_RING_RUNNING);
+		fixture_open_layout(&f, packed);
+		client_start(&f);
+		ring = vu_backend_ring(f.session, 1);
+		for (unsigned int i = 0; i < 10000; i++) {
+			guest_offer(&f, 1, idx++, false);
+			if (i % 3 != 0) {
+				int n = use_all(ring, VRING_READABLE);
+
+				assert_true(n > 0);
+				n_used += (unsigned int)n;
+			}
+			assert_int_equal(client_get_base(&f, 1), fixture_base(&f, n_used));
+			assert_int_equal(client_call_fd(&f, VU_REQUEST_SET_VRING_KICK,
+						 1 | VU_RING_FD_NONE, -1),
+				OUTCOME_OK);
+			assert_int_equal(ring->state, VU_RING_RUNNING);
+		}
+		use_all(ring, VRING_READABLE);
+		/* Every buffer was used once. */
+		assert_int_equal(client_get_base(&f, 1), fixture_base(&f, idx));
+		if (!packed)
+			assert_int_equal(((struct vring_used *)(f.memory.address + RING_BYTES +
+						 RING_USED_SHIFT))
+						 ->idx,
+				idx);
+		fixture_close(&f);
 	}
-	use_all(ring, VRING_READABLE);
-	assert_int_equal(client_get_base(&f, 1), idx);
-	/* Every buffer was used once: the used index says how many there were. */
-	assert_int_equal(
-		((struct vring_used *)(f.memory.address + RING_BYTES + RING_USED_SHIFT))->idx, idx);
-	fixture_close(&f);
 }
 
 static void ring_can_come_back_with_other_size_and_addresses(void **state)

@@ -24,7 +24,6 @@ static void bad_configuration_is_refused_and_the_socket_stays_ours(void **state)
 		unsigned int n_queue_pairs;
 	} bad[] = {
 		{VU_BIT(32), 0}, {VU_BIT(32), VU_MAX_QUEUE_PAIRS + 1},
-		{VU_BIT(32) | VU_BIT(34), 1},             /* packed rings */
 		{VU_BIT(32) | VU_BIT(33), 1},             /* IOTLB */
 		{VU_BIT(32) | VU_BIT(26), 1},             /* dirty log */
 		{VU_BIT(32) | VU_BIT(7), 1},              /* GUEST_TSO4 alone */

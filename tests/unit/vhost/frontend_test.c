@@ -110,7 +110,7 @@ static void both_ends_agree_over_a_whole_session(void **state)
 	struct server s;
 	uint64_t taken = 0;
 	uint8_t status;
-	uint16_t base;
+	uint32_t base;
 	int fd;
 
 	server_open(&s, NULL);
@@ -254,6 +254,7 @@ struct actor {
 	int fd;
 	const struct line *lines;
 	unsigned int n_lines;
+	uint64_t asked[16]; /* the first bytes of each request's payload */
 	pthread_t thread;
 };
 
@@ -277,6 +278,8 @@ static void *act(void *arg)
 			break;
 		if (asked.size > 0)
 			recv(actor->fd, bytes, asked.size, MSG_WAITALL);
+		if (i < N_ELEMENTS(actor->asked))
+			memcpy(&actor->asked[i], bytes, sizeof(actor->asked[i]));
 		memset(bytes, 0, sizeof(bytes));
 		memcpy(bytes, &header, sizeof(header));
 		memcpy(bytes + sizeof(header), &line->value, sizeof(line->value));
@@ -455,7 +458,7 @@ static void back_end_without_protocol_features_is_driven_too(void **state)
 	struct vu_frontend *frontend;
 	struct actor actor;
 	uint64_t taken;
-	uint16_t base;
+	uint32_t base;
 
 	frontend = actor_start(&actor, lines, N_ELEMENTS(lines));
 	assert_int_equal(vu_frontend_negotiate(frontend, UINT64_MAX, &taken), 0);
@@ -468,6 +471,69 @@ static void back_end_without_protocol_features_is_driven_too(void **state)
 	/* An answer about another ring. */
 	assert_int_equal(vu_frontend_ring_stop(frontend, 1, &base), -EPROTO);
 	assert_int_equal(vu_frontend_barrier(frontend), -EPROTO);
+	actor_end(&actor, frontend);
+}
+
+/* Any size, and positions in the place of indices: next available in bits 0-15, next used in bits 16-31. */
+static void packed_rings_start_and_stop_with_both_positions(void **state)
+{
+	static const struct line lines[] = {
+		{.request = 1, .flags = 5, .size = 8, .n_sent = 8, .value = VU_BIT(32) | VU_BIT(34)},
+		{.request = 0}, /* SET_OWNER */
+		{.request = 0}, /* SET_FEATURES */
+		{.request = 0}, /* SET_VRING_NUM */
+		{.request = 0}, /* SET_VRING_BASE */
+		{.request = 0}, /* SET_VRING_ADDR */
+		{.request = 0}, /* SET_VRING_CALL */
+		{.request = 0}, /* SET_VRING_KICK */
+		{.request = VU_REQUEST_GET_VRING_BASE,
+			.flags = 5,
+			.size = 8,
+			.n_sent = 8,
+			.value = UINT64_C(0x80020001) << 32 | 1},
+	};
+	struct vu_frontend_ring ring = {
+		.index = 1, .size = 3, .base = VU_FRONTEND_PACKED_START, .kick_fd = -1, .call_fd = -1};
+	struct vu_frontend *frontend;
+	struct actor actor;
+	uint64_t taken;
+	uint32_t base;
+
+	frontend = actor_start(&actor, lines, N_ELEMENTS(lines));
+	assert_int_equal(vu_frontend_negotiate(frontend, VU_BIT(32) | VU_BIT(34), &taken), 0);
+	assert_true(taken == (VU_BIT(32) | VU_BIT(34)));
+	ring.size = 32769;
+	assert_int_equal(vu_frontend_ring_start(frontend, &ring), -EINVAL);
+	assert_non_null(strstr(vu_frontend_error(frontend), "allowed: 1..32768"));
+	ring.size = 3;
+	assert_int_equal(vu_frontend_ring_start(frontend, &ring), 0);
+	assert_int_equal(vu_frontend_ring_stop(frontend, 1, &base), 0);
+	assert_int_equal(base, 0x80020001);
+	actor_end(&actor, frontend);
+	assert_true(actor.asked[3] == (UINT64_C(3) << 32 | 1));
+	assert_true(actor.asked[4] == (UINT64_C(0x80008000) << 32 | 1));
+}
+
+static void a_split_ring_cannot_have_got_to_more_than_16_bits(void **state)
+{
+	static const struct line lines[] = {
+		{.request = 1, .flags = 5, .size = 8, .n_sent = 8, .value = VU_BIT(32)},
+		{.request = 0}, /* SET_OWNER */
+		{.request = 0}, /* SET_FEATURES */
+		{.request = VU_REQUEST_GET_VRING_BASE,
+			.flags = 5,
+			.size = 8,
+			.n_sent = 8,
+			.value = UINT64_C(0x10000) << 32 | 1},
+	};
+	struct vu_frontend *frontend;
+	struct actor actor;
+	uint64_t taken;
+	uint32_t base;
+
+	frontend = actor_start(&actor, lines, N_ELEMENTS(lines));
+	assert_int_equal(vu_frontend_negotiate(frontend, VU_BIT(32), &taken), 0);
+	assert_int_equal(vu_frontend_ring_stop(frontend, 1, &base), -EPROTO);
 	actor_end(&actor, frontend);
 }
 
@@ -652,6 +718,8 @@ int main(void)
 		cmocka_unit_test(second_answer_to_one_question_is_a_breach),
 		cmocka_unit_test(absurd_limits_are_clamped),
 		cmocka_unit_test(back_end_without_protocol_features_is_driven_too),
+		cmocka_unit_test(packed_rings_start_and_stop_with_both_positions),
+		cmocka_unit_test(a_split_ring_cannot_have_got_to_more_than_16_bits),
 		cmocka_unit_test(requests_of_the_back_end_are_refused_while_we_wait),
 		cmocka_unit_test(raw_message_shows_the_reply_as_it_is),
 	};

@@ -185,9 +185,30 @@ void fixture_open(struct fixture *f, const struct vu_backend_config *config)
 	f->before = resources_now();
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
 	f->fd = ends[0];
+	f->features = c.features;
 	f->session = vu_backend_create(&c, ends[1]);
 	assert_non_null(f->session);
 	assert_int_equal(vu_frontend_memory_create(&f->memory, GUEST_BYTES, false), 0);
+}
+
+void fixture_open_layout(struct fixture *f, bool packed)
+{
+	const struct vu_backend_config config = {
+		.features = FIXTURE_FEATURES | (packed ? FIXTURE_RING_PACKED : 0)};
+
+	fixture_open(f, &config);
+}
+
+bool fixture_is_packed(const struct fixture *f)
+{
+	return (f->features & FIXTURE_RING_PACKED) != 0;
+}
+
+uint32_t fixture_base(const struct fixture *f, uint32_t n)
+{
+	uint32_t position = n % FIXTURE_RING_SIZE | (n / FIXTURE_RING_SIZE % 2 == 0) << 15;
+
+	return fixture_is_packed(f) ? position | position << 16 : n;
 }
 
 void fixture_close(struct fixture *f)
@@ -408,7 +429,8 @@ void client_start_ring(struct fixture *f, uint32_t index)
 
 	assert_int_equal(client_call_state(f, VU_REQUEST_SET_VRING_NUM, index, FIXTURE_RING_SIZE),
 		OUTCOME_OK);
-	assert_int_equal(client_call_state(f, VU_REQUEST_SET_VRING_BASE, index, 0), OUTCOME_OK);
+	assert_int_equal(client_call_state(f, VU_REQUEST_SET_VRING_BASE, index, fixture_base(f, 0)),
+		OUTCOME_OK);
 	assert_int_equal(client_call(f, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0),
 		OUTCOME_OK);
 	assert_int_equal(client_call_fd(f, VU_REQUEST_SET_VRING_KICK, index | VU_RING_FD_NONE, -1),
@@ -432,9 +454,23 @@ void guest_offer(struct fixture *f, uint32_t index, uint16_t avail_idx, bool wri
 	struct vring_desc *desc = (struct vring_desc *)ring;
 	struct vring_avail *avail = (struct vring_avail *)(ring + RING_AVAIL_SHIFT);
 	uint16_t slot = avail_idx % FIXTURE_RING_SIZE;
+	uint64_t gpa = GUEST_GPA + GUEST_BYTES / 2 + slot * 64u;
 
+	if (fixture_is_packed(f)) {
+		struct vring_packed_desc *packed = (struct vring_packed_desc *)ring + slot;
+		bool wrap = avail_idx / FIXTURE_RING_SIZE % 2 == 0;
+
+		packed->addr = gpa;
+		packed->len = 64;
+		packed->id = slot;
+		__atomic_store_n(&packed->flags,
+			(writable ? VRING_DESC_F_WRITE : 0) |
+				1 << (wrap ? VRING_PACKED_DESC_F_AVAIL : VRING_PACKED_DESC_F_USED),
+			__ATOMIC_RELEASE);
+		return;
+	}
 	desc[slot] = (struct vring_desc){
-		.addr = GUEST_GPA + GUEST_BYTES / 2 + slot * 64u,
+		.addr = gpa,
 		.len = 64,
 		.flags = writable ? VRING_DESC_F_WRITE : 0,
 	};

@@ -25,6 +25,7 @@
 #define FIXTURE_FEATURES                                                                           \
 	(VU_BIT(32) | VU_BIT(15) | VU_BIT(28) | VU_BIT(29) | VU_BIT(35) | VU_BIT(22) | VU_BIT(0) | \
 		VU_BIT(1) | VU_BIT(7) | VU_BIT(8) | VU_BIT(11) | VU_BIT(12))
+#define FIXTURE_RING_PACKED VU_BIT(34)
 #define FIXTURE_QUEUE_PAIRS 2
 #define FIXTURE_RINGS       (2 * FIXTURE_QUEUE_PAIRS)
 #define FIXTURE_RING_SIZE   8
@@ -51,6 +52,7 @@ struct fixture {
 	struct vu_backend *session;
 	int fd; /* the client's end; -1: closed */
 	struct vu_frontend_memory memory;
+	uint64_t features; /* offered */
 	unsigned int n_quiesce;
 	unsigned int n_resume;
 	bool quiesced;
@@ -69,6 +71,12 @@ void resources_assert_flat(const struct resources *before);
 
 /* `config` may be NULL, or override deadlines, features and queue pairs (0: the defaults above). */
 void fixture_open(struct fixture *f, const struct vu_backend_config *config);
+/* The defaults, with packed rings or without. */
+void fixture_open_layout(struct fixture *f, bool packed);
+bool fixture_is_packed(const struct fixture *f);
+/* What GET_VRING_BASE says and SET_VRING_BASE is sent when a ring of FIXTURE_RING_SIZE has used n
+ * buffers of one descriptor each. */
+uint32_t fixture_base(const struct fixture *f, uint32_t n);
 void fixture_close(struct fixture *f);
 
 /* A message, or part of one: `n_payload` bytes follow the header whatever its size field says. */
@@ -119,7 +127,7 @@ void client_start_ring(struct fixture *f, uint32_t index);
 void client_start(struct fixture *f);
 
 /* Makes one buffer of 64 readable or writable bytes available in a ring of FIXTURE_RING_SIZE, as
- * slot avail_idx. */
+ * the avail_idx-th since its start. */
 void guest_offer(struct fixture *f, uint32_t index, uint16_t avail_idx, bool writable);
 
 /* Value of an eventfd, which is 0 again afterwards. */

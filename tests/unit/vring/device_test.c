@@ -32,6 +32,40 @@ static void refuses_sizes_that_are_no_power_of_two_or_too_large(void **state)
 	guest_destroy(&guest);
 }
 
+/* D40 */
+static void takes_packed_rings_of_any_size_and_places_inside_them(void **state)
+{
+	const uint16_t sizes[] = {1, 2, 3, 5, 8, 255, 256, 257, 1000, 32767, 32768};
+	struct vring_config config;
+
+	for (unsigned int i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		guest_create(&guest, sizes[i], 0);
+		for (unsigned int wrap = 0; wrap < 2; wrap++) {
+			config = guest_config(&guest);
+			config.avail_idx = (uint16_t)(wrap << 15 | (sizes[i] - 1));
+			config.used_idx = config.avail_idx;
+			assert_int_equal(vring_device_init(&ring, &config), 0);
+			assert_int_equal(vring_device_position(&ring),
+				config.avail_idx | (uint32_t)config.avail_idx << 16);
+			if (sizes[i] == 32768)
+				continue;
+			config.avail_idx++;
+			assert_int_equal(vring_device_init(&ring, &config), -EINVAL);
+			config.avail_idx--;
+			config.used_idx++;
+			assert_int_equal(vring_device_init(&ring, &config), -EINVAL);
+		}
+		guest_destroy(&guest);
+	}
+	guest_create(&guest, 8, 0);
+	config = guest_config(&guest);
+	config.size = 0;
+	assert_int_equal(vring_device_init(&ring, &config), -EINVAL);
+	config.size = 32769;
+	assert_int_equal(vring_device_init(&ring, &config), -EINVAL);
+	guest_destroy(&guest);
+}
+
 static void refuses_misaligned_parts(void **state)
 {
 	guest_create(&guest, 8, 0);
@@ -42,7 +76,7 @@ static void refuses_misaligned_parts(void **state)
 		assert_int_equal(vring_device_init(&ring, &config), -EINVAL);
 		config = guest_config(&guest);
 		config.avail = (uint8_t *)config.avail - off;
-		assert_int_equal(vring_device_init(&ring, &config), off % 2 ? -EINVAL : 0);
+		assert_int_equal(vring_device_init(&ring, &config), off % (guest.packed ? 4 : 2) ? -EINVAL : 0);
 		config = guest_config(&guest);
 		config.used = (uint8_t *)config.used - off;
 		assert_int_equal(vring_device_init(&ring, &config), off % 4 ? -EINVAL : 0);
@@ -56,48 +90,54 @@ static void yields_nothing_from_an_empty_ring(void **state)
 	assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 32), 0);
 	assert_int_equal(burst.n, 0);
 	assert_false(vring_device_has_available(&ring));
-	assert_int_equal(vring_device_position(&ring), 77);
+	assert_int_equal(vring_device_position(&ring), guest_position(&guest, 77));
 	guest_destroy(&guest);
 }
 
-/* Q1, Q2, D28: all sizes, over the wrap of both indices. */
-static void passes_the_index_wrap_with_every_size(void **state)
+/* Q1, Q2, D28, D41: over the wrap of both indices, and of both wrap counters. */
+static void pass_the_wrap(uint32_t size)
 {
-	for (uint32_t size = 1; size <= 32768; size *= 2) {
-		uint16_t idx = 65530;
+	uint32_t idx = 65530;
 
-		start((uint16_t)size, idx);
-		for (unsigned int round = 0; round < 40; round++) {
-			unsigned int n = 1 + round % 7;
-			int got;
+	start((uint16_t)size, (uint16_t)idx);
+	for (unsigned int round = 0; round < 40; round++) {
+		unsigned int n = 1 + round % 7;
+		int got;
 
-			if (n > size)
-				n = size;
-			for (unsigned int i = 0; i < n; i++) {
-				unsigned int head = (idx + i * 5) % size;
+		if (n > size)
+			n = size;
+		for (unsigned int i = 0; i < n; i++) {
+			unsigned int head = (idx + i * 5) % size;
 
-				guest_put(&guest, head, LOW + head % 64, 60 + (head & 1), 0, 0);
-				guest_offer(&guest, (uint16_t)head);
-			}
-			assert_int_equal(vring_device_backlog(&ring), n);
-			got = vring_device_peek(&ring, &burst, VRING_READABLE, 64);
-			assert_int_equal(got, n);
-			finish(&ring, &burst, n);
-			for (unsigned int i = 0; i < n; i++) {
-				const vring_used_elem_t *entry = &guest.used->ring[(idx + i) % size];
-
-				assert_int_equal(entry->id, (idx + i * 5) % size);
-				assert_int_equal(entry->len, 0);
-			}
-			idx = (uint16_t)(idx + n);
-			assert_int_equal(guest.used->idx, idx);
-			assert_int_equal(vring_device_position(&ring), idx);
+			guest_put(&guest, head, LOW + head % 64, 60 + (head & 1), 0, 0);
+			guest_offer(&guest, (uint16_t)head);
 		}
-		guest_destroy(&guest);
+		assert_true(vring_device_has_available(&ring));
+		assert_int_equal(vring_device_backlog(&ring), n);
+		got = vring_device_peek(&ring, &burst, VRING_READABLE, 64);
+		assert_int_equal(got, n);
+		finish(&ring, &burst, n);
+		for (unsigned int i = 0; i < n; i++)
+			guest_expect_used(&guest, (uint16_t)((idx + i * 5) % size), 0);
+		guest_expect_no_used(&guest);
+		assert_false(vring_device_has_available(&ring));
+		idx += n;
+		assert_int_equal(vring_device_position(&ring), guest_position(&guest, idx));
 	}
+	guest_destroy(&guest);
 }
 
-/* A ring filled to the brim is legal: the lead is the size. */
+static void passes_the_wrap_with_every_size(void **state)
+{
+	const uint32_t odd[] = {3, 5, 6, 7, 9, 255, 257, 32767};
+
+	for (uint32_t size = 1; size <= 32768; size *= 2)
+		pass_the_wrap(size);
+	for (unsigned int i = 0; guest_is_packed && i < sizeof(odd) / sizeof(odd[0]); i++)
+		pass_the_wrap(odd[i]);
+}
+
+/* A ring filled to the brim is legal: the lead is the size. A packed one shows no more of its backlog than said. */
 static void takes_a_full_ring(void **state)
 {
 	start(32768, 40000);
@@ -105,7 +145,8 @@ static void takes_a_full_ring(void **state)
 		guest_put(&guest, i, LEFT, 100, 0, 0);
 		guest_offer(&guest, (uint16_t)i);
 	}
-	assert_int_equal(vring_device_backlog(&ring), 32768);
+	assert_int_equal(
+		vring_device_backlog(&ring), guest.packed ? VRING_BACKLOG_SLOTS : 32768);
 	for (unsigned int i = 0; i < 32768 / VRING_BURST_MAX; i++) {
 		assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 100000),
 			VRING_BURST_MAX);
@@ -113,6 +154,8 @@ static void takes_a_full_ring(void **state)
 		finish(&ring, &burst, VRING_BURST_MAX);
 	}
 	assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 32), 0);
+	for (unsigned int i = 0; i < 32768; i++)
+		guest_expect_used(&guest, (uint16_t)i, 0);
 	guest_destroy(&guest);
 }
 
@@ -220,7 +263,9 @@ static void shows_again_what_was_not_returned(void **state)
 	assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 3), 3);
 	assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 32), 5);
 	finish(&ring, &burst, 2);
-	assert_int_equal(guest.used->idx, 1);
+	guest_expect_used(&guest, 0, 0);
+	guest_expect_used(&guest, 1, 0);
+	guest_expect_no_used(&guest);
 	assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 32), 3);
 	assert_int_equal(burst.buffers[0].id, 2);
 	assert_int_equal(burst.buffers[0].len, 62);
@@ -228,16 +273,25 @@ static void shows_again_what_was_not_returned(void **state)
 	guest_destroy(&guest);
 }
 
+/* D50: however many were returned and in how many calls, the driver sees all or nothing. */
 static void hides_returned_buffers_until_publish(void **state)
 {
-	start(8, 0);
-	guest_put(&guest, 0, LOW, 60, 0, 0);
-	guest_offer(&guest, 0);
-	assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 32), 1);
-	vring_device_return(&ring, &burst, 1);
-	assert_int_equal(guest.used->idx, 0);
+	start(8, 5);
+	for (uint16_t i = 0; i < 6; i++) {
+		guest_put(&guest, i, LOW, 60, 0, 0);
+		guest_offer(&guest, i);
+	}
+	for (unsigned int n = 1; n <= 3; n++) {
+		assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, n), n);
+		vring_device_return(&ring, &burst, n);
+		guest_expect_no_used(&guest);
+	}
 	vring_device_publish(&ring);
-	assert_int_equal(guest.used->idx, 1);
+	for (uint16_t i = 0; i < 6; i++)
+		guest_expect_used(&guest, i, 0);
+	/* Nothing more to say. */
+	vring_device_publish(&ring);
+	guest_expect_no_used(&guest);
 	guest_destroy(&guest);
 }
 
@@ -252,7 +306,7 @@ static void serves_good_buffers_around_a_bad_one(void **state)
 			guest_put(&guest, i, i == bad ? HOLE : LOW + i * 100, 60 + i, 0, 0);
 			guest_offer(&guest, (uint16_t)i);
 		}
-		memcpy(before, guest.desc, sizeof(before));
+		memcpy(before, guest.parts[0].data, sizeof(before));
 		assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, 64), 64);
 		for (unsigned int i = 0; i < 64; i++) {
 			const struct vring_buffer *buffer = &burst.buffers[i];
@@ -262,12 +316,15 @@ static void serves_good_buffers_around_a_bad_one(void **state)
 			assert_int_equal(buffer->len, i == bad ? 0 : 60 + i);
 			assert_int_equal(buffer->n_pieces, i == bad ? 0 : 1);
 		}
+		assert_memory_equal(before, guest.parts[0].data, sizeof(before));
 		finish(&ring, &burst, 64);
-		assert_int_equal(guest.used->ring[(65500 + bad) % 64].id, bad);
-		assert_int_equal(guest.used->ring[(65500 + bad) % 64].len, 0);
+		for (unsigned int i = 0; i < 64; i++)
+			guest_expect_used(&guest, (uint16_t)i, 0);
 		assert_int_equal(ring.n_faults[VRING_FAULT_ADDRESS], 1);
 		assert_int_equal(ring.breakage, VRING_INTACT);
-		assert_memory_equal(before, guest.desc, sizeof(before));
+		/* In a packed ring used descriptors take the places of available ones. */
+		if (!guest.packed)
+			assert_memory_equal(before, guest.desc, sizeof(before));
 		guest_destroy(&guest);
 	}
 }
@@ -298,20 +355,21 @@ static void names_every_fault_and_breakage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(refuses_sizes_that_are_no_power_of_two_or_too_large),
-		cmocka_unit_test(refuses_misaligned_parts),
-		cmocka_unit_test(yields_nothing_from_an_empty_ring),
-		cmocka_unit_test(passes_the_index_wrap_with_every_size),
-		cmocka_unit_test(takes_a_full_ring),
-		cmocka_unit_test(breaks_on_an_index_that_leads_too_far),
-		cmocka_unit_test(breaks_on_a_head_outside_the_table),
-		cmocka_unit_test(survives_the_same_head_twice_and_heads_inside_chains),
-		cmocka_unit_test(survives_overlapping_ring_parts),
-		cmocka_unit_test(shows_again_what_was_not_returned),
-		cmocka_unit_test(hides_returned_buffers_until_publish),
-		cmocka_unit_test(serves_good_buffers_around_a_bad_one),
-		cmocka_unit_test(counts_a_fault_when_returned),
-		cmocka_unit_test(names_every_fault_and_breakage),
+		SPLIT(refuses_sizes_that_are_no_power_of_two_or_too_large),
+		PACKED(takes_packed_rings_of_any_size_and_places_inside_them),
+		BOTH_LAYOUTS(refuses_misaligned_parts),
+		BOTH_LAYOUTS(yields_nothing_from_an_empty_ring),
+		BOTH_LAYOUTS(passes_the_wrap_with_every_size),
+		BOTH_LAYOUTS(takes_a_full_ring),
+		SPLIT(breaks_on_an_index_that_leads_too_far),
+		SPLIT(breaks_on_a_head_outside_the_table),
+		SPLIT(survives_the_same_head_twice_and_heads_inside_chains),
+		SPLIT(survives_overlapping_ring_parts),
+		BOTH_LAYOUTS(shows_again_what_was_not_returned),
+		BOTH_LAYOUTS(hides_returned_buffers_until_publish),
+		BOTH_LAYOUTS(serves_good_buffers_around_a_bad_one),
+		BOTH_LAYOUTS(counts_a_fault_when_returned),
+		SPLIT(names_every_fault_and_breakage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,21 +33,26 @@ struct fixture {
 	struct vring_fixed ring;
 	struct vring_device device;
 	struct vring_burst *burst;
-	struct vring_fixed_used done[SIZE];
+	uint16_t slots[SIZE];
+	uint32_t lens[SIZE];
 };
 
-static struct fixture open_ring(
-	uint16_t n_chain, bool writable, bool in_order, bool indirect, bool event_idx)
+static struct fixture open_layout(
+	bool packed, uint16_t n_chain, bool writable, bool in_order, bool indirect, bool event_idx)
 {
 	struct fixture fixture = {
 		.memory = aligned_alloc(4096, (sizeof(struct memory) + 4095) / 4096 * 4096)};
 	struct vring_fixed_config config = {.size = SIZE,
 		.n_chain = n_chain,
+		.packed = packed,
 		.writable = writable,
 		.in_order = in_order,
 		.indirect = indirect,
 		.event_idx = event_idx};
 	struct vring_config device = {.size = SIZE,
+		.packed = packed,
+		.avail_idx = packed ? VRING_PACKED_START : 0,
+		.used_idx = packed ? VRING_PACKED_START : 0,
 		.indirect = true,
 		.in_order = in_order,
 		.event_idx = event_idx,
@@ -71,6 +76,12 @@ static struct fixture open_ring(
 			&fixture.ring, slot, (uintptr_t)fixture.memory->buffers[slot], BUFFER);
 	assert_int_equal(vring_device_init(&fixture.device, &device), 0);
 	return fixture;
+}
+
+static struct fixture open_ring(
+	uint16_t n_chain, bool writable, bool in_order, bool indirect, bool event_idx)
+{
+	return open_layout(false, n_chain, writable, in_order, indirect, event_idx);
 }
 
 static void close_ring(struct fixture *fixture)
@@ -102,9 +113,9 @@ static void forge(struct fixture *fixture, uint16_t at, uint32_t id, uint32_t le
 
 static void buffers_go_round_for_ever_through_a_real_device(void **state)
 {
-	for (unsigned int kind = 0; kind < 16; kind++) {
-		struct fixture fixture =
-			open_ring(kind & 1 ? 4 : 1, false, kind & 2, kind & 4, kind & 8);
+	for (unsigned int kind = 0; kind < 32; kind++) {
+		struct fixture fixture = open_layout(
+			kind & 16, kind & 1 ? 4 : 1, false, kind & 2, kind & 4, kind & 8);
 		unsigned int n_slots = fixture.ring.n_slots;
 
 		assert_int_equal(n_slots, (kind & 5) == 1 ? SIZE / 4 : SIZE);
@@ -125,9 +136,9 @@ static void buffers_go_round_for_ever_through_a_real_device(void **state)
 			vring_device_return(&fixture.device, fixture.burst, (unsigned int)n);
 			vring_device_publish(&fixture.device);
 			assert_int_equal(
-				vring_fixed_collect(&fixture.ring, fixture.done, n_slots), n_slots);
+				vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, n_slots), n_slots);
 			for (unsigned int i = 0; i < n_slots; i++)
-				slots[i] = fixture.done[i].slot;
+				slots[i] = fixture.slots[i];
 			vring_fixed_offer(&fixture.ring, slots, n_slots);
 			vring_fixed_publish(&fixture.ring);
 		}
@@ -137,8 +148,8 @@ static void buffers_go_round_for_ever_through_a_real_device(void **state)
 
 static void lengths_of_received_frames_come_through(void **state)
 {
-	for (int in_order = 0; in_order < 2; in_order++) {
-		struct fixture fixture = open_ring(1, true, in_order, false, false);
+	for (int kind = 0; kind < 4; kind++) {
+		struct fixture fixture = open_layout(kind & 2, 1, true, kind & 1, false, false);
 		uint32_t lengths[3] = {20, 200, 12};
 		struct vring_grant grants[3];
 
@@ -150,10 +161,10 @@ static void lengths_of_received_frames_come_through(void **state)
 			fixture.burst->buffers[i].used_len = lengths[i];
 		vring_device_return(&fixture.device, fixture.burst, fixture.burst->n);
 		vring_device_publish(&fixture.device);
-		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 3);
+		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), 3);
 		for (unsigned int i = 0; i < 3; i++) {
-			assert_int_equal(fixture.done[i].slot, i);
-			assert_int_equal(fixture.done[i].len, lengths[i]);
+			assert_int_equal(fixture.slots[i], i);
+			assert_int_equal(fixture.lens[i], lengths[i]);
 		}
 		close_ring(&fixture);
 	}
@@ -165,21 +176,21 @@ static void one_entry_may_stand_for_a_batch_with_in_order_only(void **state)
 
 	offer_all(&fixture);
 	forge(&fixture, 0, 4, 33, 5);
-	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 5);
-	assert_int_equal(fixture.done[0].len, BUFFER);
-	assert_int_equal(fixture.done[4].slot, 4);
-	assert_int_equal(fixture.done[4].len, 33);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), 5);
+	assert_int_equal(fixture.lens[0], BUFFER);
+	assert_int_equal(fixture.slots[4], 4);
+	assert_int_equal(fixture.lens[4], 33);
 	forge(&fixture, 5, 5, 10, 6);
-	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 1);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), 1);
 	close_ring(&fixture);
 
 	fixture = open_ring(1, true, false, false, false);
 	offer_all(&fixture);
 	forge(&fixture, 0, 4, 33, 1);
-	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 1);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), 1);
 	/* Entry 1 still says 0, which is outstanding; entry 2 says it again. */
 	used_of(&fixture)->idx = 3;
-	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), -EPROTO);
 	close_ring(&fixture);
 }
 
@@ -190,8 +201,8 @@ static void a_used_length_beyond_the_buffer_is_cut(void **state)
 
 		offer_all(&fixture);
 		forge(&fixture, 0, 0, UINT32_MAX, 1);
-		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 1);
-		assert_int_equal(fixture.done[0].len, BUFFER);
+		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), 1);
+		assert_int_equal(fixture.lens[0], BUFFER);
 		close_ring(&fixture);
 	}
 }
@@ -226,10 +237,10 @@ static void a_lie_breaks_the_ring_for_good(void **state)
 			vring_fixed_offer(&fixture.ring, &slot, 1);
 		vring_fixed_publish(&fixture.ring);
 		forge(&fixture, 0, lies[i].id, 10, lies[i].idx);
-		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
+		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), -EPROTO);
 		assert_int_equal(fixture.ring.breakage, lies[i].breakage);
 		forge(&fixture, 0, 0, 10, 1);
-		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
+		assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), -EPROTO);
 		close_ring(&fixture);
 	}
 }
@@ -240,16 +251,16 @@ static void a_buffer_used_twice_breaks_the_ring(void **state)
 
 	offer_all(&fixture);
 	forge(&fixture, 0, 2, 0, 1);
-	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), 1);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), 1);
 	forge(&fixture, 1, 2, 0, 2);
-	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.done, SIZE), -EPROTO);
+	assert_int_equal(vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE), -EPROTO);
 	close_ring(&fixture);
 }
 
 static void the_kick_follows_the_wish_of_the_device(void **state)
 {
-	for (int event_idx = 0; event_idx < 2; event_idx++) {
-		struct fixture fixture = open_ring(1, false, true, false, event_idx);
+	for (int kind = 0; kind < 4; kind++) {
+		struct fixture fixture = open_layout(kind & 2, 1, false, true, false, kind & 1);
 		uint16_t slot = 0;
 
 		vring_device_set_kick(&fixture.device, true);
@@ -278,8 +289,8 @@ static void use_one(struct fixture *fixture)
 
 static void the_device_is_asked_for_a_call_or_spared_it(void **state)
 {
-	for (int event_idx = 0; event_idx < 2; event_idx++) {
-		struct fixture fixture = open_ring(1, false, true, false, event_idx);
+	for (int kind = 0; kind < 4; kind++) {
+		struct fixture fixture = open_layout(kind & 2, 1, false, true, false, kind & 1);
 
 		offer_all(&fixture);
 		use_one(&fixture);
@@ -287,7 +298,7 @@ static void the_device_is_asked_for_a_call_or_spared_it(void **state)
 		vring_device_needs_call(&fixture.device);
 		use_one(&fixture);
 		assert_false(vring_device_needs_call(&fixture.device));
-		vring_fixed_collect(&fixture.ring, fixture.done, SIZE);
+		vring_fixed_collect(&fixture.ring, fixture.slots, fixture.lens, SIZE);
 		vring_fixed_set_call(&fixture.ring, true);
 		use_one(&fixture);
 		assert_true(vring_device_needs_call(&fixture.device));

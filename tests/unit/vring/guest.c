@@ -8,6 +8,26 @@
 
 #define PAGE 4096UL
 
+/* Chains are put together here, from whatever head a test likes. */
+#define N_STAGED(size) ((size) < 64 ? 64u : (size))
+
+#define AVAIL (1 << VRING_PACKED_DESC_F_AVAIL)
+#define USED  (1 << VRING_PACKED_DESC_F_USED)
+
+bool guest_is_packed;
+
+int guest_use_split(void **state)
+{
+	guest_is_packed = false;
+	return 0;
+}
+
+int guest_use_packed(void **state)
+{
+	guest_is_packed = true;
+	return 0;
+}
+
 struct guarded guarded_alloc(size_t bytes, size_t align)
 {
 	size_t pages = (bytes + PAGE - 1) & ~(PAGE - 1);
@@ -27,6 +47,52 @@ struct guarded guarded_alloc(size_t bytes, size_t align)
 void guarded_free(struct guarded *memory)
 {
 	munmap(memory->start, memory->mapped);
+}
+
+static void create_split(struct guest *guest, uint16_t idx)
+{
+	guest->parts[1] = guarded_alloc(vring_avail_bytes(guest->size), VRING_AVAIL_ALIGN);
+	guest->parts[2] = guarded_alloc(vring_used_bytes(guest->size), VRING_USED_ALIGN);
+	guest->desc = guest->parts[0].data;
+	guest->avail = guest->parts[1].data;
+	guest->used = guest->parts[2].data;
+	guest->avail->idx = idx;
+	guest->used->idx = idx;
+	guest->used_idx = idx;
+}
+
+/* Any number of slots after the start. */
+static uint16_t position_after(uint32_t n, uint16_t size)
+{
+	return (uint16_t)(n % size | (n / size % 2 == 0 ? VRING_PACKED_START : 0));
+}
+
+static void create_packed(struct guest *guest, uint16_t idx)
+{
+	guest->parts[1] = guarded_alloc(VRING_EVENT_BYTES, VRING_EVENT_ALIGN);
+	guest->parts[2] = guarded_alloc(VRING_EVENT_BYTES, VRING_EVENT_ALIGN);
+	guest->slots = guest->parts[0].data;
+	guest->driver_event = guest->parts[1].data;
+	guest->device_event = guest->parts[2].data;
+	guest->desc = calloc(N_STAGED(guest->size), sizeof(guest->desc[0]));
+	guest->n_slots_of = calloc(65536, sizeof(guest->n_slots_of[0]));
+	assert_non_null(guest->desc);
+	assert_non_null(guest->n_slots_of);
+	guest->avail_position = position_after(idx, guest->size);
+	guest->used_position = guest->avail_position;
+	/* What used descriptors of the laps before have left behind. */
+	for (uint16_t i = 0; i < guest->size; i++) {
+		bool wrap = vring_packed_wrap(guest->used_position) == (i < vring_packed_slot(guest->used_position));
+
+		guest->slots[i].flags = wrap ? AVAIL | USED : 0;
+	}
+}
+
+uint32_t guest_position(const struct guest *guest, uint32_t n)
+{
+	uint32_t position = guest->packed ? position_after(n, guest->size) : (uint16_t)n;
+
+	return guest->packed ? position | position << 16 : position;
 }
 
 void guest_create(struct guest *guest, uint16_t size, uint16_t idx)
@@ -53,13 +119,11 @@ void guest_create(struct guest *guest, uint16_t size, uint16_t idx)
 			.gpa = gpas[i], .size = sizes[i], .uva = gpas[i], .hva = hvas[i]};
 
 	guest->parts[0] = guarded_alloc(vring_desc_bytes(size), VRING_DESC_ALIGN);
-	guest->parts[1] = guarded_alloc(vring_avail_bytes(size), VRING_AVAIL_ALIGN);
-	guest->parts[2] = guarded_alloc(vring_used_bytes(size), VRING_USED_ALIGN);
-	guest->desc = guest->parts[0].data;
-	guest->avail = guest->parts[1].data;
-	guest->used = guest->parts[2].data;
-	guest->avail->idx = idx;
-	guest->used->idx = idx;
+	guest->packed = guest_is_packed;
+	if (guest->packed)
+		create_packed(guest, idx);
+	else
+		create_split(guest, idx);
 }
 
 void guest_destroy(struct guest *guest)
@@ -68,6 +132,10 @@ void guest_destroy(struct guest *guest)
 		guarded_free(&guest->blocks[i]);
 	for (unsigned int i = 0; i < 3; i++)
 		guarded_free(&guest->parts[i]);
+	if (guest->packed) {
+		free(guest->desc);
+		free(guest->n_slots_of);
+	}
 	free(guest->mem);
 }
 
@@ -75,12 +143,14 @@ struct vring_config guest_config(const struct guest *guest)
 {
 	return (struct vring_config){
 		.size = guest->size,
+		.packed = guest->packed,
 		.indirect = true,
 		.header_len = 12,
-		.avail_idx = guest->avail_idx,
-		.desc = guest->desc,
-		.avail = guest->avail,
-		.used = guest->used,
+		.avail_idx = guest->packed ? guest->avail_position : guest->avail_idx,
+		.used_idx = guest->used_position,
+		.desc = guest->parts[0].data,
+		.avail = guest->parts[1].data,
+		.used = guest->parts[2].data,
 		.mem = guest->mem,
 	};
 }
@@ -98,15 +168,120 @@ void guest_put_in_table(struct guest *guest, uint64_t table, unsigned int at, ui
 	uint32_t len, uint16_t flags, uint16_t next)
 {
 	const struct vring_desc entry = {.addr = gpa, .len = len, .flags = flags, .next = next};
+	/* All flags but WRITE, and the id, are nobody's business here (2.8.7). */
+	const struct vring_packed_desc packed = {.addr = gpa,
+		.len = len,
+		.id = (uint16_t)~next,
+		.flags = flags | (at % 2 == 0 ? VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT | AVAIL : 0)};
 
-	guest_write(guest, table + at * sizeof(entry), &entry, sizeof(entry));
+	guest_write(guest, table + at * sizeof(entry),
+		guest->packed ? (const void *)&packed : (const void *)&entry, sizeof(entry));
+}
+
+uint16_t guest_avail_flags(uint16_t position)
+{
+	return vring_packed_wrap(position) ? AVAIL : USED;
+}
+
+void guest_put_slot(struct guest *guest, unsigned int at, uint64_t gpa, uint32_t len, uint16_t id,
+	uint16_t flags)
+{
+	struct vring_packed_desc *desc = &guest->slots[at];
+
+	desc->addr = gpa;
+	desc->len = len;
+	desc->id = id;
+	__atomic_store_n(&desc->flags, flags, __ATOMIC_RELEASE);
+}
+
+/* Copies the chain into the ring, its first descriptor last (2.8.21.1). */
+static void offer_packed(struct guest *guest, uint16_t head)
+{
+	uint16_t first = guest->avail_position;
+	uint16_t position = first;
+	uint16_t at = head;
+	uint16_t head_flags = 0;
+	uint16_t n = 0;
+
+	for (;;) {
+		const struct vring_desc *desc = &guest->desc[at];
+		bool more = (desc->flags & VRING_DESC_F_NEXT) != 0;
+		uint16_t flags = desc->flags | guest_avail_flags(position);
+
+		if (n == 0)
+			head_flags = flags;
+		guest_put_slot(guest, vring_packed_slot(position), desc->addr, desc->len,
+			more ? (uint16_t)~head : head,
+			n == 0 ? guest->slots[vring_packed_slot(position)].flags : flags);
+		position = vring_packed_advance(position, 1, guest->size);
+		n++;
+		if (!more || n == guest->size)
+			break;
+		at = desc->next;
+	}
+	__atomic_store_n(
+		&guest->slots[vring_packed_slot(first)].flags, head_flags, __ATOMIC_RELEASE);
+	guest->avail_position = position;
+	guest->n_slots_of[head] = n;
 }
 
 void guest_offer(struct guest *guest, uint16_t head)
 {
+	if (guest->packed) {
+		guest->avail_idx++;
+		offer_packed(guest, head);
+		return;
+	}
 	guest->avail->ring[guest->avail_idx & (guest->size - 1)] = head;
 	guest->avail_idx++;
 	__atomic_store_n(&guest->avail->idx, guest->avail_idx, __ATOMIC_RELEASE);
+}
+
+static bool take_used_packed(struct guest *guest, struct guest_used *used)
+{
+	const struct vring_packed_desc *desc =
+		&guest->slots[vring_packed_slot(guest->used_position)];
+	uint16_t flags = __atomic_load_n(&desc->flags, __ATOMIC_ACQUIRE);
+
+	if ((flags & (AVAIL | USED)) != (vring_packed_wrap(guest->used_position) ? AVAIL | USED : 0))
+		return false;
+	/* A device has no business with any other bit. */
+	assert_int_equal(flags & ~(AVAIL | USED | VRING_DESC_F_WRITE), 0);
+	*used = (struct guest_used){
+		.id = desc->id, .len = desc->len, .is_written = flags & VRING_DESC_F_WRITE};
+	guest->used_position = vring_packed_advance(
+		guest->used_position, guest->n_slots_of[used->id], guest->size);
+	return true;
+}
+
+bool guest_take_used(struct guest *guest, struct guest_used *used)
+{
+	const vring_used_elem_t *entry;
+
+	if (guest->packed)
+		return take_used_packed(guest, used);
+	if (__atomic_load_n(&guest->used->idx, __ATOMIC_ACQUIRE) == guest->used_idx)
+		return false;
+	entry = &guest->used->ring[guest->used_idx++ & (guest->size - 1)];
+	assert_in_range(entry->id, 0, guest->size - 1);
+	*used = (struct guest_used){.id = (uint16_t)entry->id, .len = entry->len, .is_written = true};
+	return true;
+}
+
+void guest_expect_used(struct guest *guest, uint16_t id, uint32_t len)
+{
+	struct guest_used used;
+
+	assert_true(guest_take_used(guest, &used));
+	assert_int_equal(used.id, id);
+	assert_int_equal(used.len, len);
+}
+
+void guest_expect_no_used(struct guest *guest)
+{
+	struct guest_used used;
+
+	assert_false(guest_take_used(guest, &used));
 }
 
 /* Byte by byte, so that it shares nothing with what is tested but the table. */

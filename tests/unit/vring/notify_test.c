@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Who is told what and when (D60-D67, K2, K5, V28, V29), both sides against the predicate of the specification. */
 #include <stdlib.h>
+#include <string.h>
 
 #include <vring/driver.h>
 
@@ -34,6 +35,17 @@ static void pass(unsigned int n)
 		assert_int_equal(vring_device_peek(&ring, &burst, VRING_READABLE, k), k);
 		finish(&ring, &burst, k);
 		n -= k;
+	}
+}
+
+/* The driver asks to be told of the used entry that is the idx-th since the start; with event index. */
+static void ask_for_call_at(uint32_t idx)
+{
+	if (guest.packed) {
+		guest.driver_event->flags = VRING_PACKED_EVENT_FLAG_DESC;
+		guest.driver_event->off_wrap = (uint16_t)guest_position(&guest, idx);
+	} else {
+		*vring_used_event_of(guest.avail, guest.size) = (uint16_t)idx;
 	}
 }
 
@@ -91,6 +103,66 @@ static void agrees_with_the_specification_on_event_index(void **state)
 	guest_destroy(&guest);
 }
 
+/* D66, P9: what is no legal wish is one for everything. */
+static void heeds_the_flags_of_a_packed_driver(void **state)
+{
+	static const bool expected[2][4] = {{true, false, true, true}, {true, false, false, true}};
+
+	for (unsigned int event_idx = 0; event_idx < 2; event_idx++) {
+		for (uint32_t offset = 0; offset < 65536; offset += 251) {
+			uint16_t flags = (uint16_t)(offset % 4);
+			bool outside = vring_packed_slot((uint16_t)offset) >= 7;
+
+			start(7, 0, event_idx);
+			pass(2);
+			assert_true(vring_device_needs_call(&ring));
+			guest.driver_event->flags = (uint16_t)(flags | (offset & 0xfffc));
+			guest.driver_event->off_wrap = (uint16_t)(outside ? offset : 0x8001);
+			pass(1);
+			assert_int_equal(vring_device_needs_call(&ring),
+				expected[event_idx][flags] ||
+					(flags == VRING_PACKED_EVENT_FLAG_DESC && outside));
+			assert_false(vring_device_needs_call(&ring));
+			guest_destroy(&guest);
+		}
+	}
+}
+
+/* D66, K2: against a walk over every place that was used since the last question; sizes that are no power of two. */
+static void agrees_with_the_specification_on_packed_events(void **state)
+{
+	const uint16_t sizes[] = {1, 2, 3, 5, 8, 255, 256, 257};
+	uint64_t seed = seed_get();
+
+	for (unsigned int s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+		uint16_t size = sizes[s];
+
+		start(size, 0, true);
+		ask_for_call_at(0);
+		pass(1);
+		assert_true(vring_device_needs_call(&ring));
+		for (unsigned int i = 0; i < 20000; i++) {
+			uint32_t most = random_below(&seed, 8) == 0 ? 3 * size : size;
+			uint16_t at = ring.published_idx;
+			uint16_t event = (uint16_t)(random_below(&seed, size) |
+				(random_below(&seed, 2) ? VRING_PACKED_START : 0));
+			unsigned int n = random_below(&seed, most + 1);
+			bool expected = false;
+
+			for (unsigned int k = 0; k < n; k++) {
+				expected = expected || at == event;
+				at = vring_packed_advance(at, 1, size);
+			}
+			guest.driver_event->flags = VRING_PACKED_EVENT_FLAG_DESC;
+			guest.driver_event->off_wrap = event;
+			pass(n);
+			assert_int_equal(ring.published_idx, at);
+			assert_int_equal(vring_device_needs_call(&ring), expected);
+		}
+		guest_destroy(&guest);
+	}
+}
+
 /* More than a lap of the index between two questions passes every event there is, though the difference is small. */
 static void calls_after_more_than_65535_entries_unasked(void **state)
 {
@@ -98,9 +170,9 @@ static void calls_after_more_than_65535_entries_unasked(void **state)
 
 	for (unsigned int i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		start(256, 0, true);
+		ask_for_call_at(500);
 		pass(1);
 		assert_true(vring_device_needs_call(&ring));
-		*vring_used_event_of(guest.avail, 256) = 500;
 		pass(counts[i]);
 		assert_true(vring_device_needs_call(&ring));
 		guest_destroy(&guest);
@@ -112,7 +184,7 @@ static void calls_at_the_first_publication_after_a_start(void **state)
 {
 	for (uint32_t idx = 0; idx < 65536; idx += 4369) {
 		start(8, (uint16_t)idx, true);
-		*vring_used_event_of(guest.avail, 8) = (uint16_t)(idx - 3);
+		ask_for_call_at((uint16_t)(idx - 3));
 		assert_false(vring_device_needs_call(&ring));
 		pass(1);
 		assert_true(vring_device_needs_call(&ring));
@@ -148,6 +220,57 @@ static void writes_flags_or_event_but_never_both(void **state)
 	guest_destroy(&guest);
 }
 
+static void expect_device_event(uint16_t flags, uint16_t off_wrap)
+{
+	assert_int_equal(guest.device_event->flags, flags);
+	assert_int_equal(guest.device_event->off_wrap, off_wrap);
+}
+
+static void writes_its_wish_as_a_packed_device(void **state)
+{
+	for (unsigned int event_idx = 0; event_idx < 2; event_idx++) {
+		start(7, 5, event_idx);
+		memset(guest.device_event, 0xff, sizeof(*guest.device_event));
+		vring_device_set_kick(&ring, false);
+		assert_int_equal(guest.device_event->flags, VRING_PACKED_EVENT_FLAG_DISABLE);
+		vring_device_set_kick(&ring, true);
+		if (!event_idx) {
+			assert_int_equal(guest.device_event->flags, VRING_PACKED_EVENT_FLAG_ENABLE);
+			guest_destroy(&guest);
+			continue;
+		}
+		expect_device_event(VRING_PACKED_EVENT_FLAG_DESC, 5 | VRING_PACKED_START);
+		pass(1);
+		vring_device_set_kick(&ring, true);
+		expect_device_event(VRING_PACKED_EVENT_FLAG_DESC, 6 | VRING_PACKED_START);
+		pass(1);
+		vring_device_set_kick(&ring, true);
+		expect_device_event(VRING_PACKED_EVENT_FLAG_DESC, 0);
+		guest_destroy(&guest);
+	}
+}
+
+/* One fence for the rings of a round: the answer is the same without it where nobody writes meanwhile. */
+static void answers_alike_with_one_fence_for_many_rings(void **state)
+{
+	for (unsigned int event_idx = 0; event_idx < 2; event_idx++) {
+		start(8, 0, event_idx);
+		assert_false(vring_device_wants_call(&ring));
+		ask_for_call_at(2);
+		if (!event_idx && guest.packed)
+			guest.driver_event->flags = VRING_PACKED_EVENT_FLAG_ENABLE;
+		pass(1);
+		vring_fence();
+		assert_true(vring_device_wants_call(&ring));
+		assert_false(vring_device_wants_call(&ring));
+		pass(1);
+		assert_int_equal(vring_device_wants_call(&ring), !event_idx);
+		pass(1);
+		assert_true(vring_device_wants_call(&ring));
+		guest_destroy(&guest);
+	}
+}
+
 /* D67: a buffer that came before the wish was written brings no kick and has to be seen. */
 static void sees_what_came_before_it_asked_for_kicks(void **state)
 {
@@ -174,9 +297,10 @@ static void tells_the_other_end_exactly_when_it_asked(void **state)
 		bool call_wanted = true;
 
 		guest_create(&guest, 64, 0);
-		driver_config.desc = guest.desc;
-		driver_config.avail = guest.avail;
-		driver_config.used = guest.used;
+		driver_config.packed = guest.packed;
+		driver_config.desc = guest.parts[0].data;
+		driver_config.avail = guest.parts[1].data;
+		driver_config.used = guest.parts[2].data;
 		driver = vring_driver_create(&driver_config);
 		assert_non_null(driver);
 		config = guest_config(&guest);
@@ -218,13 +342,17 @@ static void tells_the_other_end_exactly_when_it_asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(heeds_the_flag_without_event_index),
-		cmocka_unit_test(agrees_with_the_specification_on_event_index),
-		cmocka_unit_test(calls_after_more_than_65535_entries_unasked),
-		cmocka_unit_test(calls_at_the_first_publication_after_a_start),
-		cmocka_unit_test(writes_flags_or_event_but_never_both),
-		cmocka_unit_test(sees_what_came_before_it_asked_for_kicks),
-		cmocka_unit_test(tells_the_other_end_exactly_when_it_asked),
+		SPLIT(heeds_the_flag_without_event_index),
+		SPLIT(agrees_with_the_specification_on_event_index),
+		PACKED(heeds_the_flags_of_a_packed_driver),
+		PACKED(agrees_with_the_specification_on_packed_events),
+		BOTH_LAYOUTS(calls_after_more_than_65535_entries_unasked),
+		BOTH_LAYOUTS(calls_at_the_first_publication_after_a_start),
+		SPLIT(writes_flags_or_event_but_never_both),
+		PACKED(writes_its_wish_as_a_packed_device),
+		BOTH_LAYOUTS(answers_alike_with_one_fence_for_many_rings),
+		BOTH_LAYOUTS(sees_what_came_before_it_asked_for_kicks),
+		BOTH_LAYOUTS(tells_the_other_end_exactly_when_it_asked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -325,5 +325,127 @@ class Races(RingTest):
         self.assert_evil_sends()
 
 
+class Packed(RingTest):
+    """The same in a packed ring (threats, table P)."""
+
+    features = DEFAULT_FEATURES | F_INDIRECT | F_PACKED
+
+    def start_anew(self, ring):
+        self.evil.memory.write(ring.avail, bytes(4))
+        ring.begin_at(0x8000)
+        for pair in self.evil.pairs:
+            if ring is pair.tx:
+                pair.tx_chains.clear()
+                pair.tx_free = list(range(ring.size))
+            else:
+                self.evil.post_all(pair)
+        self.evil.start_ring(ring)
+
+    def put(self, *descs):
+        """Available descriptors (gpa, length, id, flags) as they are; nothing is known of buffers among them."""
+        self.evil.tx.put([list(desc) for desc in descs])
+
+    def test_each_bad_chain_comes_back_by_the_id_of_its_last_descriptor(self):
+        """P1, P2, P3."""
+        buffer, table = self.scratch, self.scratch + 8192
+        self.evil.memory.write(table, struct.pack('<QIHH', buffer, 100, 0, 0))
+        bad = {
+            'a buffer to write': (buffer, 100, WRITE), 'address 0': (0, 100, 0), 'the end of all': (TOP - 1, 100, 0),
+            'four gigabytes': (buffer, 2**32 - 1, 0), 'a table of 17 bytes': (table, 17, INDIRECT),
+            'a table nowhere': (TOP - 8, 16, INDIRECT), 'a table longer than the ring': (table, 16 * 65, INDIRECT),
+        }
+        n = self.drops().get('bad_chain', 0)
+        for number, (name, (gpa, size, flags)) in enumerate(bad.items()):
+            for length in (1, 2, 5):
+                for at in range(length):
+                    descs = [(buffer, 100, 0xfff0 + i, NEXT) for i in range(length)]
+                    descs[at] = (gpa, size, 0xfff0 + at, flags | NEXT)
+                    last = 1000 * number + length
+                    descs[-1] = descs[-1][:2] + (last, descs[-1][3] & ~NEXT)
+                    self.evil.tx.outstanding.append((last, length))
+                    self.put(*descs)
+                    with self.subTest(name, length=length, at=at):
+                        self.assertTrue(wait_for(self.evil.tx.n_used, 10), 'not returned')
+                        self.assertEqual(self.evil.tx.pop(), (last, 0))
+                        n += 1
+                        self.assertTrue(wait_for(lambda: self.drops().get('bad_chain') == n, 5), self.drops())
+            self.assert_evil_sends(2)
+            self.evil.drain()
+
+    def test_a_chain_without_an_end_breaks_the_ring_and_no_other(self):
+        """P6."""
+        ring = self.evil.tx
+        buffer = self.scratch
+        endless = {
+            'NEXT in all slots': [(buffer, 1, i, NEXT) for i in range(ring.size)],
+            'NEXT and nothing there': [(buffer, 100, 7, NEXT)],
+            'NEXT behind a good one': [(buffer, 100, 1, 0), (buffer, 100, 2, NEXT)],
+            'NEXT on a table': [(buffer, 16, 3, NEXT | INDIRECT)],
+        }
+        for name, descs in endless.items():
+            with self.subTest(name):
+                self.put(*descs)
+                self.assert_breaks(ring.index)
+                self.assertIn('broken', self.daemon.port('evil')['last_error'])
+                self.peer.send(ethernet(1, source=PEER, destination=EVIL))
+                self.assertEqual(len(self.evil.receive(1)), 1)
+                self.restart(ring)
+                while self.peer.receive(1, timeout=0.1):
+                    pass
+                self.assert_evil_sends()
+
+    def test_a_descriptor_of_the_wrong_lap_is_not_looked_at(self):
+        """P7."""
+        ring = self.evil.tx
+        slot = ring.avail_place & 0x7fff
+        for flags in (0, AVAIL | USED, USED if ring.avail_place & 0x8000 else AVAIL):
+            ring.memory.write(ring.desc + 16 * slot, struct.pack('<QIH', 0, 100, 5))
+            ring.flags(slot).value = flags
+            time.sleep(0.02)
+            self.assertEqual(struct.unpack('<IHH', ring.memory.read(ring.desc + 16 * slot + 8, 8)), (100, 5, flags))
+        self.assert_evil_sends()
+
+    def test_a_base_outside_the_ring_is_refused(self):
+        """X12."""
+        ring = self.evil.tx
+        base = self.evil.stop_ring(ring)
+        for bad in (ring.size, 0x7fff, 0x8000 | ring.size, ring.size << 16 | base & 0xffff, 2**32 - 1):
+            with self.assertRaises(Refused, msg=hex(bad)):
+                self.evil.tell_state(SET_VRING_BASE, ring.index, bad)
+        self.evil.tell_state(SET_VRING_BASE, ring.index, base)
+        self.evil.start_ring(ring, base=base)
+        self.assert_evil_sends()
+
+    def test_memory_full_of_chance_under_running_rings(self):
+        """P10: descriptors, their flags and the event structures are rewritten as fast as we can."""
+        rng = random.Random(4711)
+        memory = self.evil.memory
+        end = time.monotonic() + 4
+        n = 0
+        while time.monotonic() < end:
+            for ring in (self.evil.tx, self.evil.rx):
+                for _ in range(60):
+                    gpa = rng.choice((self.scratch, self.scratch + rng.randrange(4096), ring.desc, ring.used, ring.avail, 0,
+                                      memory.regions[0][0] + memory.regions[0][1] - 20, rng.getrandbits(64)))
+                    slot = rng.randrange(ring.size)
+                    memory.write(ring.desc + 16 * slot, struct.pack(
+                        '<QIH', gpa, rng.choice((0, 1, 12, 26, 64, 1514, 66000, rng.getrandbits(32))), rng.getrandbits(16)))
+                    ring.flags(slot).value = rng.choice((0, 0, 0, 1, 2, 3, 4, rng.getrandbits(16))) | rng.choice((AVAIL, USED))
+                ring.want_calls(rng.randrange(4), rng.getrandbits(16))
+                memory.write(self.scratch + rng.randrange(4096), rng.randbytes(12))
+            self.peer.send(ethernet(n, source=PEER, destination=EVIL, size=rng.choice((64, 600, 1514))))
+            while self.peer.receive_now() is not None:
+                pass
+            n += 1
+            if n % 20 == 0:
+                for ring in (self.evil.tx, self.evil.rx):
+                    self.restart(ring)
+        for ring in (self.evil.tx, self.evil.rx):
+            self.restart(ring)
+        while self.peer.receive(1, timeout=0.3):
+            pass
+        self.assert_evil_sends()
+
+
 if __name__ == '__main__':
     bed.main()

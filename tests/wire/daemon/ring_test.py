@@ -2,7 +2,9 @@
 """What the rings of a good guest may rely on: when they are served, when they are not, and that stopping loses nothing."""
 import os
 import random
+import shutil
 import struct
+import subprocess
 import time
 import zlib
 
@@ -392,6 +394,155 @@ class Queues(RingTest):
 
     def test_ringbench_with_four_queues_loses_nothing(self):
         self.bench('a', 'b', args=['--queues', '4', '--count', '50000']).check(None)
+
+
+class Packed(RingTest):
+    """The same promises for a packed ring, and its own (virtio 2.8)."""
+
+    def assert_passes_frames(self, one, other, n=40):
+        for sender, receiver in ((one, other), (other, one)):
+            frames = [ethernet(i, size=60 + i) for i in range(n)]
+            sender.send(*frames)
+            self.assertEqual(receiver.receive_data(n), frames)
+            sender.drain()
+
+    def test_frames_pass_with_any_size_and_any_features(self):
+        """P4: chains that cross the end of rings whose size is no power of two; beside a split ring at the other port."""
+        peer = self.guest('b', size=64)
+        more = (0, F_IN_ORDER, F_EVENT_IDX, F_INDIRECT | F_IN_ORDER | F_EVENT_IDX)
+        for number, size in enumerate((1, 2, 3, 7, 255, 256, 257)):
+            features = DEFAULT_FEATURES | F_PACKED | more[number % len(more)]
+            guest = self.guest('a', features=features, size=size, buffer_bytes=100 if size > 7 else 2048)
+            with self.subTest(size=size, features=hex(features)):
+                self.assertEqual(guest.features, features, 'not offered')
+                self.assert_passes_frames(guest, peer)
+                if size > 7:
+                    big = [ethernet(i, size=300 + i) for i in range(80)]
+                    for sender, receiver in ((guest, peer), (peer, guest)):
+                        sender.send(*big)
+                        self.assertEqual(receiver.receive_data(80), big)
+            guest.close()
+            self.daemon.wait_state('a', 'idle')
+
+    def test_both_ends_packed(self):
+        features = DEFAULT_FEATURES | F_PACKED | F_IN_ORDER
+        guest, peer = self.guest('a', features=features, size=48), self.guest('b', features=features, size=37)
+        for _ in range(20):
+            self.assert_passes_frames(guest, peer, 30)
+
+    def test_100_stops_and_starts_under_load_lose_and_double_nothing(self):
+        """X1: the place where a ring stopped is where it goes on, told in full, told in 16 bits as DPDK does, or not at all."""
+        features = DEFAULT_FEATURES | F_PACKED
+        guest, peer = self.guest('a', features=features, size=51), self.guest('b', size=64)
+        sent = {guest: 0, peer: 0}
+        received = {guest: 0, peer: 0}
+
+        def collect():
+            for one in (guest, peer):
+                while (frame := one.receive_now()) is not None:
+                    self.assertEqual(frame.data, ethernet(received[one]), 'lost, doubled or out of order')
+                    received[one] += 1
+
+        def traffic():
+            for one in (guest, peer):
+                for _ in range(8):
+                    if not one.queue(ethernet(sent[one])):
+                        break
+                    sent[one] += 1
+                one.tx.publish()
+            collect()
+        for number in range(100):
+            for ring in (guest.rx, guest.tx):
+                traffic()
+                base = guest.stop_ring(ring)
+                self.assertEqual(base & 0xffff, base >> 16, 'something is in flight')
+                collect()
+                guest.reclaim(guest.pairs[0])
+                self.assertEqual(base, ring.base, 'a buffer was taken and not returned')
+                traffic()
+                if number % 3 == 2:
+                    guest.tell_u64(SET_VRING_KICK, ring.index, [ring.kick])
+                else:
+                    guest.start_ring(ring, base=base if number % 3 == 0 else base & 0xffff)
+            traffic()
+        wait_for(lambda: collect() or (received[peer], received[guest]) == (sent[guest], sent[peer]))
+        self.assertEqual((received[peer], received[guest]), (sent[guest], sent[peer]))
+        self.assertGreater(sent[guest], 300)
+
+    def test_a_stopped_ring_is_not_touched(self):
+        """D69."""
+        guest, peer = self.guest('a', features=DEFAULT_FEATURES | F_PACKED, size=64), self.guest('b', size=64)
+        for ring in (guest.rx, guest.tx):
+            peer.send(*[ethernet(i) for i in range(20)])
+            guest.stop_ring(ring)
+            ring.n_calls()
+            before = ring.memory.read(ring.desc, 16 * 64), ring.memory.read(ring.used, 4)
+            if ring is guest.tx:
+                while guest.queue(ethernet()):
+                    pass
+                guest.tx.publish()
+                before = ring.memory.read(ring.desc, 16 * 64), before[1]
+            time.sleep(QUIET_S)
+            self.assertEqual((ring.memory.read(ring.desc, 16 * 64), ring.memory.read(ring.used, 4)), before)
+            self.assertEqual(ring.n_calls(), 0)
+
+    def test_calls_come_as_the_event_structure_wants_them(self):
+        """D66."""
+        guest = self.guest('a', features=DEFAULT_FEATURES | F_PACKED | F_EVENT_IDX, size=10)
+        self.guest('b')
+        ring = guest.tx
+
+        def calls_after_one():
+            guest.send(ethernet())
+            guest.drain()
+            time.sleep(QUIET_S / 4)
+            return ring.n_calls()
+        calls_after_one()
+        for round_number in range(12):
+            ring.want_calls(EVENT_DISABLE)
+            self.assertEqual(calls_after_one(), 0)
+            ring.want_calls(EVENT_ENABLE)
+            self.assertEqual(calls_after_one(), 1)
+            ring.want_calls(3)
+            self.assertEqual(calls_after_one(), 1)
+            ring.want_calls(EVENT_DESC, ring.advance(ring.used_place, 2))
+            self.assertEqual([calls_after_one() for _ in range(4)], [0, 0, 1, 0], f'round {round_number}')
+
+    def test_a_polling_back_end_wants_no_kicks(self):
+        """D66, for the device's own structure."""
+        for more in (0, F_EVENT_IDX):
+            guest = self.guest('a', features=DEFAULT_FEATURES | F_PACKED | more, size=5)
+            for ring in (guest.rx, guest.tx):
+                self.assertTrue(wait_for(lambda: struct.unpack('<HH', ring.memory.read(ring.used, 4))[1] == EVENT_DISABLE))
+            guest.close()
+            self.daemon.wait_state('a', 'idle')
+
+    def test_dpdk_drivers_pass_frames(self):
+        """virtio_user of an installed DPDK, which sends 16 bits of base; its frames circulate between two ports."""
+        if shutil.which('dpdk-testpmd') is None:
+            self.skipTest('dpdk-testpmd is not installed')
+        cpu = min(os.sched_getaffinity(0))
+        for mix in ('mrg_rxbuf=1,in_order=0', 'mrg_rxbuf=0,in_order=1'):
+            vdevs = [word for number, name in enumerate('ab') for word in (
+                '--vdev', f'net_virtio_user{number},path={self.path(name)}.sock,queue_size=256,packed_vq=1,{mix}')]
+            with open(self.path('testpmd.log'), 'wb') as log:
+                testpmd = subprocess.Popen(
+                    ['dpdk-testpmd', '--lcores', f'0@{cpu},1@{cpu}', '--no-pci', '--no-telemetry', '--no-huge', '--no-shconf',
+                     '-m', '128', '--file-prefix', os.path.basename(self.folder), *vdevs, '--', '--no-mlockall', '--rxd=256', '--txd=256',
+                     '--total-num-mbufs=2048', '--auto-start', '--tx-first'],
+                    stdin=subprocess.PIPE, stdout=log, stderr=log)
+            self.addCleanup(bed.end, testpmd)
+            with self.subTest(mix):
+                for name in 'ab':
+                    before = self.daemon.counters(name)['rx_packets']
+                    # Many times the 32 there are, and more than two laps of the ring.
+                    if not wait_for(lambda: self.daemon.counters(name)['rx_packets'] > before + 600, 60, 0.05):
+                        with open(self.path('testpmd.log'), encoding='utf-8') as log:
+                            self.fail(f'{name} gets no frames; testpmd said:\n{log.read()}')
+                self.assertIn('RING_PACKED', self.daemon.port('a')['features'])
+            testpmd.communicate(b'\n', 30)
+            for name in 'ab':
+                self.daemon.wait_state(name, 'idle')
 
 
 if __name__ == '__main__':

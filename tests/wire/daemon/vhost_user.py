@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A vhost-user net front end and a split virtqueue driver, for tests of a back end.
+"""A vhost-user net front end and a virtqueue driver, split and packed, for tests of a back end.
 
-Written from the specifications (vhost-user; virtio 1.2, 2.7 and 5.1) and from nothing in lib/: what both sides had wrong in
+Written from the specifications (vhost-user; virtio 1.2, 2.7, 2.8 and 5.1) and from nothing in lib/: what both sides had wrong in
 the same way would not be seen otherwise. It does what it is told, so it can break any rule, too.
 
 gpa: guest physical address, as in descriptors. uva: user address, as in SET_VRING_ADDR. They differ on purpose.
@@ -27,7 +27,7 @@ RESET_DEVICE, GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG, SET_STATUS, GET_STATU
 F_CSUM, F_GUEST_CSUM, F_MTU = 1 << 0, 1 << 1, 1 << 3
 F_GUEST_TSO4, F_GUEST_TSO6, F_HOST_TSO4, F_HOST_TSO6 = 1 << 7, 1 << 8, 1 << 11, 1 << 12
 F_MRG_RXBUF, F_MQ = 1 << 15, 1 << 22
-F_INDIRECT, F_EVENT_IDX, F_PROTOCOL, F_VERSION_1, F_IN_ORDER = 1 << 28, 1 << 29, 1 << 30, 1 << 32, 1 << 35
+F_INDIRECT, F_EVENT_IDX, F_PROTOCOL, F_VERSION_1, F_PACKED, F_IN_ORDER = (1 << bit for bit in (28, 29, 30, 32, 34, 35))
 DEFAULT_FEATURES = F_VERSION_1 | F_MRG_RXBUF | F_PROTOCOL
 
 # Protocol features.
@@ -38,8 +38,12 @@ DEFAULT_PROTOCOL = P_MQ | P_RARP | P_REPLY_ACK | P_MTU | P_RESET_DEVICE | P_MEM_
 FLAG_VERSION, FLAG_REPLY, FLAG_NEED_REPLY = 1, 4, 8
 NO_FD = 0x100
 
-# Descriptor flags.
+# Descriptor flags, the last two of packed rings.
 NEXT, WRITE, INDIRECT = 1, 2, 4
+AVAIL, USED = 1 << 7, 1 << 15
+
+# Flags of a packed ring's event structures.
+EVENT_ENABLE, EVENT_DISABLE, EVENT_DESC = range(3)
 
 NET_HEADER_BYTES = 12
 NEEDS_CSUM, DATA_VALID = 1, 2
@@ -118,17 +122,14 @@ class Memory:
         self.map[offset:offset + len(data)] = data
 
 
-class Ring:
-    """The driver side of a split virtqueue in guest memory. Indexes run freely; what is read from memory is not trusted
-    less than the test wants: it is the back end's to write."""
+class Queue:
+    """What the driver sides of both layouts have: guest memory for the three parts, and notification."""
 
-    def __init__(self, memory, index, size):
+    def __init__(self, memory, index, size, avail_bytes, used_bytes):
         self.memory, self.index, self.size = memory, index, size
         self.desc = memory.alloc(16 * size)
-        self.avail = memory.alloc(6 + 2 * size)
-        self.used = memory.alloc(6 + 8 * size)
-        self.avail_idx = 0  # as published, or to be published next
-        self.last_used = 0
+        self.avail = memory.alloc(avail_bytes)
+        self.used = memory.alloc(used_bytes)
         self.call = os.eventfd(0, os.EFD_NONBLOCK)
         self.kick = os.eventfd(0, os.EFD_NONBLOCK)
 
@@ -139,6 +140,28 @@ class Ring:
     def word(self, gpa):
         """A 16-bit word of guest memory that is read and written in one access."""
         return ctypes.c_uint16.from_buffer(self.memory.map, self.memory.offset_of(gpa))
+
+    def n_calls(self):
+        """How often the back end called since last asked."""
+        try:
+            return os.eventfd_read(self.call)
+        except BlockingIOError:
+            return 0
+
+
+class Ring(Queue):
+    """The driver side of a split virtqueue in guest memory. Indexes run freely; what is read from memory is not trusted
+    less than the test wants: it is the back end's to write."""
+
+    def __init__(self, memory, index, size):
+        super().__init__(memory, index, size, 6 + 2 * size, 6 + 8 * size)
+        self.avail_idx = 0  # as published, or to be published next
+        self.last_used = 0
+
+    @property
+    def base(self):
+        """Where a back end begins that has used all this driver has seen used."""
+        return self.last_used
 
     def set_desc(self, slot, gpa, size, flags=0, next_slot=0):
         self.memory.write(self.desc + 16 * slot, struct.pack('<QIHH', gpa, size, flags, next_slot))
@@ -165,12 +188,98 @@ class Ring:
         self.last_used = (self.last_used + 1) & 0xffff
         return struct.unpack('<II', self.memory.read(self.used + 4 + 8 * slot, 8))
 
-    def n_calls(self):
-        """How often the back end called since last asked."""
-        try:
-            return os.eventfd_read(self.call)
-        except BlockingIOError:
-            return 0
+
+class PackedRing(Queue):
+    """The same of a packed virtqueue, behind the same verbs: chains are described in a table of slots of our own, as a split
+    ring has it, and copied into the ring when they are published. A place is slot | wrap counter << 15."""
+
+    def __init__(self, memory, index, size, in_order=False):
+        super().__init__(memory, index, size, 4, 4)
+        self.in_order = in_order
+        self.chains = {}  # slot of ours -> (gpa, size, flags, next)
+        self.begin_at(0x8000)
+
+    def begin_at(self, place):
+        """As if nothing were in flight there."""
+        self.avail_place = self.used_place = place
+        self.pushed = []  # heads, not yet published
+        self.outstanding = []  # (id, slots of the ring)
+        self.popped = []  # used by one descriptor for several
+        slot, wrap = place & 0x7fff, place >> 15
+        for i in range(self.size):
+            self.flags(i).value = AVAIL | USED if (i < slot) == bool(wrap) else 0
+
+    def flags(self, slot):
+        return self.word(self.desc + 16 * slot + 14)
+
+    def advance(self, place, n):
+        slot, wrap = (place & 0x7fff) + n, place & 0x8000
+        return slot | wrap if slot < self.size else (slot - self.size) | (wrap ^ 0x8000)
+
+    @property
+    def base(self):
+        return self.used_place | self.used_place << 16
+
+    def set_desc(self, slot, gpa, size, flags=0, next_slot=0):
+        self.chains[slot] = (gpa, size, flags, next_slot)
+
+    def push(self, head):
+        self.pushed.append(head)
+
+    def descs_of(self, head):
+        """The chain from head on as [gpa, size, id, flags]: the id in the last alone, and garbage in the others."""
+        descs = []
+        while True:
+            gpa, size, flags, next_slot = self.chains[head if not descs else slot]
+            descs.append([gpa, size, 0xffff, flags])
+            if not flags & NEXT or len(descs) == self.size:
+                descs[-1][2] = head
+                return descs
+            slot = next_slot
+
+    def publish(self):
+        """Of each chain the first descriptor last."""
+        for head in self.pushed:
+            descs = self.descs_of(head)
+            self.put(descs)
+            self.outstanding.append((head, len(descs)))
+        self.pushed = []
+
+    def put(self, descs):
+        """Descriptors as they are, made available at the next places."""
+        places = [self.avail_place]
+        for _ in descs:
+            places.append(self.advance(places[-1], 1))
+        self.avail_place = places.pop()
+        for place, (gpa, size, buffer_id, flags) in reversed(list(zip(places, descs))):
+            slot = place & 0x7fff
+            self.memory.write(self.desc + 16 * slot, struct.pack('<QIH', gpa, size, buffer_id))
+            self.flags(slot).value = flags | (AVAIL if place & 0x8000 else USED)
+
+    def n_used(self):
+        """Not how many, but whether there are any."""
+        used = AVAIL | USED if self.used_place & 0x8000 else 0
+        return len(self.popped) + (self.flags(self.used_place & 0x7fff).value & (AVAIL | USED) == used)
+
+    def pop(self):
+        """The next used buffer as (id, length), or None."""
+        if self.n_used() == 0:
+            return None
+        if not self.popped:
+            at = self.desc + 16 * (self.used_place & 0x7fff)
+            size, buffer_id = struct.unpack('<IH', self.memory.read(at + 8, 6))
+            ids = [one for one, _ in self.outstanding]
+            assert buffer_id in ids, f'used descriptor with id {buffer_id}'
+            if not self.in_order:
+                assert ids[0] == buffer_id, 'the back end uses buffers in order, negotiated or not'
+            n = ids.index(buffer_id) + 1
+            self.used_place = self.advance(self.used_place, sum(slots for _, slots in self.outstanding[:n]))
+            self.popped = [(one, size) for one in ids[:n]]
+            del self.outstanding[:n]
+        return self.popped.pop(0)
+
+    def want_calls(self, flags, place=0):
+        self.memory.write(self.avail, struct.pack('<HH', place, flags))
 
 
 class FrontEnd:
@@ -300,7 +409,7 @@ class FrontEnd:
 
     def start_ring(self, ring, base=None, enable=True):
         self.tell_state(SET_VRING_NUM, ring.index, ring.size)
-        self.tell_state(SET_VRING_BASE, ring.index, ring.last_used if base is None else base)
+        self.tell_state(SET_VRING_BASE, ring.index, ring.base if base is None else base)
         self.set_ring_addr(ring)
         self.tell_u64(SET_VRING_CALL, ring.index, [ring.call])
         self.tell_u64(SET_VRING_KICK, ring.index, [ring.kick])
@@ -338,9 +447,13 @@ def net_header(flags=0, gso_type=0, hdr_len=0, gso_size=0, csum_start=0, csum_of
 class Pair:
     """A receive and a transmit ring with buffers."""
 
-    def __init__(self, memory, number, size, buffer_bytes):
-        self.rx = Ring(memory, 2 * number, size)
-        self.tx = Ring(memory, 2 * number + 1, size)
+    def __init__(self, memory, number, size, buffer_bytes, features=0):
+        def ring(index):
+            if features & F_PACKED:
+                return PackedRing(memory, index, size, bool(features & F_IN_ORDER))
+            return Ring(memory, index, size)
+        self.rx = ring(2 * number)
+        self.tx = ring(2 * number + 1)
         self.buffer_bytes = buffer_bytes
         self.rx_buffers = memory.alloc(size * buffer_bytes)
         self.tx_buffers = memory.alloc(size * buffer_bytes)
@@ -364,7 +477,7 @@ class Guest(FrontEnd):
         self.memory = memory or Memory((pairs * per_pair + (1 << 20) + PAGE - 1) // PAGE * PAGE)
         self.negotiate(features, protocol)
         self.set_mem_table(self.memory)
-        self.pairs = [Pair(self.memory, number, size, buffer_bytes) for number in range(pairs)]
+        self.pairs = [Pair(self.memory, number, size, buffer_bytes, self.features) for number in range(pairs)]
         for pair in self.pairs:
             if post:
                 self.post_all(pair)

@@ -129,6 +129,44 @@ def every_way_of_passing_frames_is_clean(folder):
             expect([d["from"] for d in result["directions"]] == [1, 2], "directions", way)
 
 
+def packed_rings_pass_frames_in_every_way(folder):
+    ways = [
+        [],
+        ["--ring", "100", "--verify", "all"],
+        ["--ring", "257", "--size", "imix", "--verify", "all", "--features", "-in_order"],
+        ["--ring", "1000", "--size", "1518", "--rx-buffer", "300"],
+        ["--ring", "250", "--size", "1400", "--segment", "512"],
+        ["--ring", "301", "--size", "1400", "--segment", "512", "--features", "-indirect"],
+        ["--size", "1518", "--features", "-mrg_rxbuf"],
+        ["--features", "+event_idx", "--sleep"],
+        ["--features", "+csum", "--size", "200", "--flows", "9"],
+    ]
+    with Testpmd(folder, 2) as back_end:
+        for way in ways:
+            result = expect_clean(*run(back_end.paths, "--count", "30000", "--features", "+packed",
+                                       *way), count=30000)
+            for socket in result["conditions"]["sockets"]:
+                expect("packed" in socket["features"].split(","), "features", way, socket)
+
+
+def many_mac_addresses_pass_both_ways(folder):
+    with Testpmd(folder, 2) as back_end:
+        for flows in ("1", "8"):
+            result = expect_clean(*run(back_end.paths, "--count", "30000", "--macs", "3000",
+                                       "--flows", flows, "--verify", "all"), count=30000)
+            expect(result["conditions"]["macs"] == 3000, "macs", result["conditions"])
+
+
+def memory_comes_in_as_many_regions_as_asked_for(folder):
+    with Testpmd(folder, 2) as back_end:
+        for way in (["--regions", "2"], ["--regions", "8", "--ring", "250", "--features", "+packed",
+                                         "--size", "imix", "--verify", "all"]):
+            expect_clean(*run(back_end.paths, "--count", "30000", *way), count=30000)
+        # Without memory slots a back end takes eight: so they really are announced one by one.
+        status, _, err = run(back_end.paths, "--count", "1000", "--regions", "9")
+        expect(status == 3 and "at most 8" in err, f"exit status {status}", err)
+
+
 def one_socket_is_a_loop(folder):
     with Testpmd(folder, 1) as back_end:
         result = expect_clean(*run(back_end.paths, "--count", "30000"), count=30000)
@@ -175,15 +213,22 @@ def live_lines_are_json_objects(folder):
         expect(lines[-1]["type"] == "result", "last line", lines[-1])
 
 
-def a_killed_back_end_is_an_outage_with_reconnect(folder):
+def a_killed_back_end_is_an_outage_with_reconnect(folder, *way):
     back_end = Testpmd(folder, 2)
-    bench = start_ringbench(back_end.paths, "--reconnect", "--duration", "6", "--interval", "0.1")
+    bench = start_ringbench(back_end.paths, "--reconnect", "--duration", "6", "--interval", "0.1",
+                            *way)
     bench.stdout.readline()
     back_end.kill()
     with Testpmd(folder, 2):
         status, lines, err = finish(bench)
     result = expect_clean(status, lines, err)
     expect(result["outages"] == 1 and result["outage_s"] > 0, "outages", result)
+
+
+def packed_rings_go_on_with_the_next_back_end(folder):
+    a_killed_back_end_is_an_outage_with_reconnect(folder, "--features", "+packed", "--ring", "300")
+    a_killed_back_end_is_an_outage_with_reconnect(folder, "--features", "+packed,-in_order",
+                                                  "--macs", "100")
 
 
 def a_killed_back_end_ends_the_run_without_reconnect(folder):
@@ -248,12 +293,16 @@ CASES = [
     nobody_at_the_socket_is_status_3,
     one_socket_is_a_loop,
     every_way_of_passing_frames_is_clean,
+    packed_rings_pass_frames_in_every_way,
+    many_mac_addresses_pass_both_ways,
+    memory_comes_in_as_many_regions_as_asked_for,
     one_way_sends_one_way,
     the_open_loop_keeps_its_rate,
     all_queue_pairs_carry_frames,
     the_back_end_may_be_the_one_that_connects,
     live_lines_are_json_objects,
     a_killed_back_end_is_an_outage_with_reconnect,
+    packed_rings_go_on_with_the_next_back_end,
     a_killed_back_end_ends_the_run_without_reconnect,
     changed_frames_fail_the_run,
     frames_that_lose_their_segmentation_words_fail_the_run,

@@ -354,7 +354,7 @@ static void live_stop_and_start(struct guest *g, int fd)
 			.used_uva = (uintptr_t)area + 0x8000,
 			.kick_fd = g->kick_fd,
 			.call_fd = g->call_fd};
-		uint16_t base;
+		uint32_t base;
 
 		guest_turn(g, UINT32_MAX);
 		guest_must(g, vu_frontend_ring_stop(g->frontend, 1, &base) == 0, "stop");

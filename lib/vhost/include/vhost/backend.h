@@ -87,8 +87,8 @@ struct vu_backend_config {
 	void *ctx;
 };
 
-/* Virtio bits that need what this library does not have: packed rings, an IOTLB, a dirty log. */
-#define VU_BACKEND_FEATURES_REFUSED (VU_BIT(34) | VU_BIT(33) | VU_BIT(VHOST_USER_F_LOG_ALL))
+/* Virtio bits that need what this library does not have: an IOTLB, a dirty log. */
+#define VU_BACKEND_FEATURES_REFUSED (VU_BIT(33) | VU_BIT(VHOST_USER_F_LOG_ALL))
 
 struct vu_backend;
 struct vu_transport;

@@ -39,6 +39,7 @@
 
 #include <gmem/gmem.h>
 #include <vhost/message.h>
+#include <vring/layout.h>
 
 /* Shared memory that the other side cannot shrink, grow or unseal. */
 struct vu_frontend_memory {
@@ -116,13 +117,18 @@ int vu_frontend_set_memory(
 int vu_frontend_add_memory(struct vu_frontend *session, const struct gmem_region_spec *spec);
 int vu_frontend_remove_memory(struct vu_frontend *session, const struct gmem_region_spec *spec);
 
+#define VU_FRONTEND_PACKED_START (VRING_PACKED_START | (uint32_t)VRING_PACKED_START << 16)
+
 struct vu_frontend_ring {
 	unsigned int index; /* 2 * pair: the guest receives; 2 * pair + 1: the guest transmits */
-	uint32_t size;      /* power of two, 1..32768 */
+	uint32_t size;      /* 1..32768; without RING_PACKED a power of two */
 	uint64_t desc_uva;
 	uint64_t avail_uva;
 	uint64_t used_uva;
-	uint32_t base; /* next available index; 0 for a new ring */
+	/* Where the back end begins. Split: the next available index, 0 for a new ring. Packed: the positions
+	 * (vring/layout.h) of the next available descriptor in bits 0-15 and of the next used one in bits 16-31,
+	 * VU_FRONTEND_PACKED_START for a new ring. */
+	uint32_t base;
 	int kick_fd;   /* eventfd, stays the caller's; -1: the back end polls */
 	int call_fd;   /* eventfd, stays the caller's; -1: none */
 };
@@ -133,9 +139,11 @@ int vu_frontend_ring_start(struct vu_frontend *session, const struct vu_frontend
 /* SET_VRING_ENABLE. */
 int vu_frontend_ring_enable(struct vu_frontend *session, unsigned int index, bool enabled);
 
-/* GET_VRING_BASE; *base (may be NULL) is the next available index. The back end is done with the
- * ring. */
-int vu_frontend_ring_stop(struct vu_frontend *session, unsigned int index, uint16_t *base);
+/*
+ * GET_VRING_BASE; *base (may be NULL) is where it got to, in the form of vu_frontend_ring.base. The back end is done with
+ * the ring. -EPROTO also for a base no split ring can have; a packed one is not compared with the ring's size.
+ */
+int vu_frontend_ring_stop(struct vu_frontend *session, unsigned int index, uint32_t *base);
 
 /* SET_VRING_CALL at any time; -1: no call. The fd stays the caller's. */
 int vu_frontend_ring_set_call(struct vu_frontend *session, unsigned int index, int call_fd);
