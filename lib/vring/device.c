@@ -6,6 +6,7 @@
 
 #include "device_packed.h"
 #include "device_split.h"
+#include "run_internal.h"
 
 static const char *const fault_names[] = {
 	[VRING_OK] = "none",
@@ -63,6 +64,7 @@ int vring_device_init(struct vring_device *ring, const struct vring_config *conf
 	ring->mergeable = config->mergeable;
 	/* Whoever served the ring before may have published without calling. */
 	ring->call_is_due = true;
+	ring->run = run_choose(config);
 	return 0;
 }
 
