@@ -82,67 +82,130 @@ static void flood(struct passage *passage, const struct bridge_view *bridge, uns
 		passage->ingress->counters->drops[DROP_NO_DESTINATION]++;
 }
 
+/* MAC addresses and EtherType of a frame, as two words that overlap. */
+struct addresses {
+	uint64_t first;  /* bytes 0..7 */
+	uint64_t second; /* bytes 6..13 */
+};
+
+static __rte_always_inline struct addresses addresses_of(const struct frame *frame)
+{
+	return (struct addresses){load_le64(frame->head), load_le64(frame->head + 6)};
+}
+
+/*
+ * Appends frames to a lane that has some, until one has not these addresses and this EtherType. Frames of one flow come in
+ * runs, and one decision is enough for a run. Returns how many.
+ */
+static __rte_always_inline unsigned int follow(
+	struct lane *lane, struct frame *frames, unsigned int n, struct addresses wanted)
+{
+	struct frame **to = &lane->frames[lane->n];
+	uint8_t needs = 0;
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		struct addresses next = addresses_of(&frames[i]);
+
+		if (((next.first ^ wanted.first) | (next.second ^ wanted.second)) != 0)
+			break;
+		needs |= frames[i].needs;
+		to[i] = &frames[i];
+	}
+	lane->needs |= needs;
+	lane->n += (uint16_t)i;
+	return i;
+}
+
+/*
+ * Forwards frame i. Returns the lane it was put into if any other frame of its addresses and EtherType would go there just
+ * so, or NULL.
+ */
+static __rte_always_inline struct lane *forward_one(struct passage *passage,
+	const struct bridge_view *bridge, unsigned int i, struct addresses addresses)
+{
+	struct forwarder *forwarder = passage->forwarder;
+	const struct forward_port *ingress = passage->ingress;
+	const uint64_t mac_mask = 0xffffffffffffULL;
+	uint64_t destination = addresses.first & mac_mask;
+	uint64_t source = addresses.second & mac_mask;
+	struct frame *frame = &passage->frames[i];
+	const struct forward_port *egress;
+	uint16_t port_id;
+	int vlan = 0;
+
+	if (unlikely(frame->tagged || ingress->port->vlan.kind != PORT_VLAN_NONE)) {
+		vlan = port_vlan_ingress(&ingress->port->vlan, frame);
+		if (vlan < 0) {
+			ingress->counters->drops[DROP_VLAN_REFUSED]++;
+			return NULL;
+		}
+	}
+	frame->vlan = (uint16_t)vlan;
+	/* Bit 0 of the first byte marks a group address: never a sender's, always flooded. */
+	if (likely((source & 1) == 0))
+		fdb_learn(bridge->fdb, bridge->state, bridge->cache,
+			fdb_key_make(source, frame->vlan), ingress->port->id);
+	if (unlikely(destination & 1)) {
+		flood(passage, bridge, i);
+		return NULL;
+	}
+	port_id = fdb_lookup(bridge->fdb, bridge->state, bridge->cache,
+		fdb_key_make(destination, frame->vlan));
+	if (unlikely(port_id == FDB_NO_PORT || forwarder->ports[port_id].port == NULL)) {
+		flood(passage, bridge, i);
+		return NULL;
+	}
+	if (unlikely(port_id == ingress->port->id)) {
+		ingress->counters->drops[DROP_NO_DESTINATION]++;
+		return NULL;
+	}
+	egress = &forwarder->ports[port_id];
+	if (unlikely(!send_to_port(passage, i, egress))) {
+		ingress->counters->drops[DROP_VLAN_REFUSED]++;
+		return NULL;
+	}
+	return is_untouched(frame, egress) ? &forwarder->lanes[egress->first_lane] : NULL;
+}
+
+/* Asks for what the decisions on a burst of different flows will look at. */
+static void addresses_prefetch(
+	const struct bridge_view *bridge, const struct frame *frames, unsigned int n)
+{
+	const uint64_t mac_mask = 0xffffffffffffULL;
+
+	/* In VLAN 0; others are found without help. */
+	for (unsigned int i = 0; i < n; i++) {
+		struct addresses addresses = addresses_of(&frames[i]);
+
+		fdb_prefetch(bridge->cache, fdb_key_make(addresses.second & mac_mask, 0));
+		fdb_prefetch(bridge->cache, fdb_key_make(addresses.first & mac_mask, 0));
+	}
+}
+
 void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridge,
-	const struct forward_port *ingress, struct frame *frames, unsigned int n)
+	const struct forward_port *ingress, struct frame *frames, unsigned int n, bool is_one_flow)
 {
 	struct passage passage = {
 		.forwarder = forwarder,
 		.ingress = ingress,
 		.frames = frames,
 	};
-	const struct port_vlan *ingress_vlan = &ingress->port->vlan;
-	uint16_t ingress_id = ingress->port->id;
-	/*
-	 * Frames of one flow come in runs: one with the addresses of the frame before it, and no tag on its way, needs no
-	 * second decision. NULL: the last frame's decision cannot be used again.
-	 */
-	struct lane *run_lane = NULL;
-	uint64_t run_destination = 0, run_source = 0;
+	unsigned int i = 0;
 
-	for (unsigned int i = 0; i < n; i++) {
-		struct frame *frame = &frames[i];
-		const uint64_t mac_mask = 0xffffffffffffULL;
-		uint64_t destination = load_le64(frame->head) & mac_mask;
-		uint64_t source = load_le64(frame->head + 4) >> 16;
-		uint16_t port_id;
-		int vlan = 0;
+	if (!is_one_flow)
+		addresses_prefetch(bridge, frames, n);
+	while (i < n) {
+		struct addresses addresses = addresses_of(&frames[i]);
+		struct lane *lane = forward_one(&passage, bridge, i, addresses);
 
-		if (run_lane != NULL && destination == run_destination && source == run_source &&
-			!frame->tagged) {
-			lane_put(forwarder, run_lane, frame);
+		i++;
+		if (lane == NULL)
 			continue;
-		}
-		run_lane = NULL;
-		if (unlikely(frame->tagged || ingress_vlan->kind != PORT_VLAN_NONE)) {
-			vlan = port_vlan_ingress(ingress_vlan, frame);
-			if (vlan < 0) {
-				ingress->counters->drops[DROP_VLAN_REFUSED]++;
-				continue;
-			}
-		}
-		frame->vlan = (uint16_t)vlan;
-		/* Bit 0 of the first byte marks a group address: never a sender's, always flooded. */
-		if (likely((source & 1) == 0))
-			fdb_learn(bridge->fdb, bridge->state, bridge->cache,
-				fdb_key_make(source, frame->vlan), ingress_id);
-		if (unlikely(destination & 1)) {
-			flood(&passage, bridge, i);
-			continue;
-		}
-		port_id = fdb_lookup(bridge->fdb, bridge->state, bridge->cache,
-			fdb_key_make(destination, frame->vlan));
-		if (unlikely(port_id == FDB_NO_PORT ||
-			    forwarder->ports[port_id].port == NULL)) {
-			flood(&passage, bridge, i);
-		} else if (unlikely(port_id == ingress_id)) {
-			ingress->counters->drops[DROP_NO_DESTINATION]++;
-		} else if (unlikely(!send_to_port(&passage, i, &forwarder->ports[port_id]))) {
-			ingress->counters->drops[DROP_VLAN_REFUSED]++;
-		} else if (likely(is_untouched(frame, &forwarder->ports[port_id]))) {
-			run_lane = &forwarder->lanes[forwarder->ports[port_id].first_lane];
-		}
-		run_destination = destination;
-		run_source = source;
+		if (likely(is_one_flow))
+			i += lane_append(lane, &frames[i], n - i);
+		else
+			i += follow(lane, &frames[i], n - i, addresses);
 	}
 	lanes_flush(forwarder);
 }

@@ -7,6 +7,7 @@ unsigned int cross_forward(struct forwarder *forwarder, const struct forward_por
 {
 	bool lossless = n_segments_done != NULL;
 	struct frame *list[FRAME_BURST];
+	uint8_t needs = 0;
 	struct lane *lane;
 	unsigned int sent;
 
@@ -20,9 +21,11 @@ unsigned int cross_forward(struct forwarder *forwarder, const struct forward_por
 	}
 	/* Queue i goes to queue i, so one flow stays in one queue and in order. */
 	lane = &forwarder->lanes[egress->first_lane + rx_queue_index % egress->n_lanes];
-	for (unsigned int i = 0; i < n; i++)
+	for (unsigned int i = 0; i < n; i++) {
 		list[i] = &frames[i];
-	sent = lane_send(lane, forwarder->offload, list, n, n_segments_done);
+		needs |= frames[i].needs;
+	}
+	sent = lane_send(lane, forwarder->offload, list, n, needs, n_segments_done);
 	lane_mark_dirty(forwarder, lane);
 	if (lossless)
 		return sent;

@@ -10,6 +10,9 @@
 
 #include <bridge/fdb.h>
 
+/* Of a worker's cache. */
+#define CACHE_ENTRIES_MIN 1024
+
 /* Keys deleted between two synchronisations. */
 #define SWEEP_BATCH 256
 
@@ -83,6 +86,18 @@ void fdb_destroy(struct fdb *fdb)
 const struct fdb_state *fdb_state(const struct fdb *fdb)
 {
 	return &fdb->state;
+}
+
+struct fdb_cache *fdb_cache_create(const struct fdb *fdb, int numa_node)
+{
+	uint32_t n = rte_align32pow2(2 * RTE_MAX(fdb->max, (uint32_t)CACHE_ENTRIES_MIN / 2));
+	struct fdb_cache *cache = rte_zmalloc_socket("fdb_cache",
+		sizeof(*cache) + n * sizeof(cache->entries[0]), RTE_CACHE_LINE_SIZE,
+		numa_node >= 0 ? numa_node : SOCKET_ID_ANY);
+
+	if (cache != NULL)
+		cache->shift = 64 - rte_log2_u32(n);
+	return cache;
 }
 
 static void cache_fill(

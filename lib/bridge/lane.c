@@ -60,14 +60,14 @@ static bool send_resolved(struct lane *lane, struct offload *offload, const stru
 }
 
 unsigned int lane_send(struct lane *lane, struct offload *offload, struct frame *const *frames,
-	unsigned int n, uint16_t *n_segments_done)
+	unsigned int n, uint8_t needs, uint16_t *n_segments_done)
 {
 	uint8_t refused = (uint8_t)~lane->queue->accepts;
 	unsigned int sent = 0;
 
 	lane_lock(lane);
 	while (sent < n) {
-		unsigned int run = 0;
+		unsigned int run = (needs & refused) == 0 ? n - sent : 0;
 		unsigned int done;
 
 		while (sent + run < n && (frames[sent + run]->needs & refused) == 0)
@@ -99,10 +99,12 @@ void lanes_flush(struct forwarder *forwarder)
 {
 	for (unsigned int i = 0; i < forwarder->n_active; i++) {
 		struct lane *lane = &forwarder->lanes[forwarder->active[i]];
-		unsigned int sent = lane_send(lane, forwarder->offload, lane->frames, lane->n, NULL);
+		unsigned int sent = lane_send(lane, forwarder->offload, lane->frames, lane->n,
+			lane->needs, NULL);
 
 		lane->counters->drops[lane->queue->full_reason] += lane->n - sent;
 		lane->n = 0;
+		lane->needs = 0;
 		lane_mark_dirty(forwarder, lane);
 	}
 	forwarder->n_active = 0;

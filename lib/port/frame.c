@@ -2,12 +2,9 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include <rte_ether.h>
-#include <rte_mbuf.h>
-
 #include <port/frame.h>
 
-#include "frame_layers.h"
+#include "frame_mbuf.h"
 
 /*
  * IPv6 extension headers looked through. The head bounds them too; 100 in a row are somebody's test
@@ -33,19 +30,8 @@ bool frame_read_tag(struct frame *frame)
 
 void frame_from_mbuf(struct frame *frame, struct rte_mbuf *mbuf, struct vring_piece *pieces)
 {
-	uint16_t first_len = rte_pktmbuf_data_len(mbuf);
-
-	memset(frame, 0, sizeof(*frame));
-	frame->head = rte_pktmbuf_mtod(mbuf, uint8_t *);
-	frame->head_len = RTE_MIN(first_len, FRAME_HEAD_MAX);
+	frame_from_segment(frame, mbuf, pieces);
 	frame->len = rte_pktmbuf_pkt_len(mbuf);
-	frame->pieces = pieces;
-	frame->mbuf = mbuf;
-	if (first_len > frame->head_len)
-		pieces[frame->n_pieces++] = (struct vring_piece){
-			.hva = frame->head + frame->head_len,
-			.len = first_len - frame->head_len,
-		};
 	for (struct rte_mbuf *segment = mbuf->next; segment != NULL; segment = segment->next) {
 		if (segment->data_len == 0)
 			continue;
@@ -54,7 +40,6 @@ void frame_from_mbuf(struct frame *frame, struct rte_mbuf *mbuf, struct vring_pi
 			.len = segment->data_len,
 		};
 	}
-	frame_read_tag(frame);
 }
 
 /*

@@ -45,7 +45,8 @@
 		1ULL << VIRTIO_NET_F_CTRL_RX | 1ULL << VIRTIO_NET_F_GUEST_ANNOUNCE |              \
 		1ULL << VIRTIO_NET_F_MTU | 1ULL << VIRTIO_NET_F_MQ | 1ULL << VIRTIO_F_ANY_LAYOUT |                           \
 		1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_RING_F_EVENT_IDX |           \
-		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_IN_ORDER | 1ULL << VIRTIO_F_RING_PACKED)
+		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_IN_ORDER |                      \
+		1ULL << VIRTIO_F_RING_PACKED)
 
 static const struct port_ops guest_ops;
 
@@ -121,6 +122,7 @@ static void queues_update(struct guest *guest)
 		tx->checks_csum = has(features, VIRTIO_NET_F_GUEST_CSUM);
 		tx->base.accepts = offloads_of(features, VIRTIO_NET_F_GUEST_CSUM,
 			VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6);
+		guest_tx_queue_update(tx);
 		/* A disabled receive ring gets nothing; a disabled transmit ring is emptied all the same. */
 		if (tx->ring->state == VU_RING_RUNNING && tx->ring->enabled) {
 			tx->base.numa_node = node_of(tx->ring->device.used);
@@ -133,6 +135,7 @@ static void queues_update(struct guest *guest)
 		rx->header_len = header_len;
 		rx->offloads = offloads_of(features, VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4,
 			VIRTIO_NET_F_HOST_TSO6);
+		guest_rx_queue_update(rx);
 		if (rx->ring->state == VU_RING_RUNNING) {
 			rx->base.numa_node = node_of(rx->ring->device.used);
 			ring_to_node(rx->ring, rx->base.numa_node);

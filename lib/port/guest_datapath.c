@@ -16,7 +16,7 @@
 
 #include <port/offload.h>
 
-#include "guest_internal.h"
+#include "guest_run.h"
 
 /* The next pieces of a buffer, from which bytes are taken in order. */
 struct gather {
@@ -63,9 +63,8 @@ static __rte_always_inline bool head_is_tagged(const uint8_t *head)
 	return head[12] == 0x81 && head[13] == 0x00;
 }
 
-/* Makes a frame of a buffer. Returns its enum drop_reason, N_DROP_REASONS if it is fine. */
-static __rte_always_inline uint8_t frame_take(const struct guest_rx_queue *queue,
-	struct vring_buffer *buffer, struct frame *frame, struct frame_room *room)
+uint8_t guest_frame_take(const struct guest_rx_queue *queue, struct vring_buffer *buffer,
+	struct frame *frame, struct frame_room *room)
 {
 	struct gather from = { .piece = buffer->pieces, .n_pieces = buffer->n_pieces };
 	uint32_t header_len = queue->header_len;
@@ -130,9 +129,19 @@ static void guest_release(struct rx_queue *base, struct port_counters *counters,
 {
 	struct guest_rx_queue *queue = (struct guest_rx_queue *)base;
 
+	counters->rx_packets += n;
+	if (likely(batch->is_run)) {
+		uint64_t bytes = 0;
+
+		for (unsigned int i = 0; i < n; i++)
+			bytes += batch->run.len[i];
+		counters->rx_bytes += bytes - n * (uint64_t)GUEST_RUN_HEADER_LEN;
+		vring_run_return_read(&queue->ring->device, &batch->run, n);
+		vring_device_publish(&queue->ring->device);
+		return;
+	}
 	for (unsigned int i = 0; i < n; i++)
 		counters->rx_bytes += batch->frames[i].len;
-	counters->rx_packets += n;
 	/* Counted here and not when found: buffers that stay in the ring are parsed again. */
 	if (unlikely(batch->n_refused > 0)) {
 		for (unsigned int i = 0; i < batch->n_buffers_done[n]; i++) {
@@ -151,7 +160,7 @@ static void guest_release(struct rx_queue *base, struct port_counters *counters,
  */
 static void ring_notify(struct vu_ring *ring, bool *call_blocks)
 {
-	if (!vring_device_needs_call(&ring->device) || ring->call_fd < 0 || *call_blocks)
+	if (!vring_device_wants_call(&ring->device) || ring->call_fd < 0 || *call_blocks)
 		return;
 	/* EAGAIN: the counter is full, so a notification is pending anyway. */
 	if (eventfd_write(ring->call_fd, 1) != 0 && errno == EINTR)
@@ -189,6 +198,9 @@ static unsigned int announcement_make(struct guest_rx_queue *queue, struct frame
 	memcpy(&head[22], mac, 6);
 	memcpy(&head[32], mac, 6);
 	*frame = (struct frame){ .head = head, .len = RARP_BYTES, .head_len = RARP_BYTES };
+	batch->is_run = false;
+	batch->is_one_flow = false;
+	batch->is_preset = false;
 	batch->burst.n = 0;
 	batch->n_refused = 0;
 	batch->n_buffers_done[0] = batch->n_buffers_done[1] = 0;
@@ -214,15 +226,23 @@ static unsigned int guest_receive(struct rx_queue *base, struct port_counters *c
 
 	if (unlikely(__atomic_load_n(&queue->announce, __ATOMIC_ACQUIRE)))
 		return announcement_make(queue, batch);
+	if (likely(queue->run != NULL && queue->ring->enabled)) {
+		n = queue->run->receive(queue, batch, max);
+		if (likely(n >= 0))
+			return (unsigned int)n;
+	}
 	n = vring_device_peek(&queue->ring->device, &batch->burst, VRING_READABLE, max);
 	if (n <= 0)
 		return 0;
 
+	batch->is_run = false;
+	batch->is_one_flow = false;
+	batch->is_preset = false;
 	batch->n_buffers_done[0] = 0;
 	for (int i = 0; i < n; i++) {
 		struct frame *frame = &batch->frames[n_frames];
 
-		batch->verdicts[i] = frame_take(
+		batch->verdicts[i] = guest_frame_take(
 			queue, &batch->burst.buffers[i], frame, &batch->rooms[n_frames]);
 		n_frames += batch->verdicts[i] == N_DROP_REASONS;
 		/* A dropped buffer goes back with the frame before it. */
@@ -236,6 +256,7 @@ static unsigned int guest_receive(struct rx_queue *base, struct port_counters *c
 		return n_frames;
 	}
 	guest_release(base, counters, batch, n_frames);
+	vring_fence();
 	guest_rx_notify(base);
 	return 0;
 }
@@ -326,16 +347,16 @@ static bool frame_is_over_mtu(const struct frame *frame, uint16_t mtu)
 	       frame->len > (uint32_t)mtu + FRAME_LEN_MIN + (frame->tagged ? 4 : 0);
 }
 
-static unsigned int guest_send(struct tx_queue *base, struct port_counters *counters,
+/* Frames and buffers of any shape. */
+static unsigned int send_any(struct guest_tx_queue *queue, struct port_counters *counters,
 	struct frame *const *frames, unsigned int n)
 {
-	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
 	struct vring_device *device = &queue->ring->device;
 	struct vring_grant grants[FRAME_BURST];
 	uint32_t lengths[FRAME_BURST];
 	uint8_t taken[FRAME_BURST]; /* index in frames[] of those that may go */
 	unsigned int n_taken = 0;
-	uint16_t mtu = base->port->mtu;
+	uint16_t mtu = queue->base.port->mtu;
 	uint64_t n_bytes = 0;
 	struct vring_burst burst;
 	int n_dealt;
@@ -369,6 +390,41 @@ static unsigned int guest_send(struct tx_queue *base, struct port_counters *coun
 	n = (unsigned int)n_dealt == n_taken ? n : taken[n_dealt];
 	counters->drops[DROP_OVER_MTU] += n - (unsigned int)n_dealt;
 	return n;
+}
+
+static unsigned int guest_send(struct tx_queue *base, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
+	unsigned int n_done =
+		queue->run != NULL ? queue->run->send(queue, counters, frames, n) : 0;
+
+	if (unlikely(n_done < n))
+		n_done += send_any(queue, counters, frames + n_done, n - n_done);
+	return n_done;
+}
+
+static const struct guest_run_ops *run_choose(uint16_t header_len, bool offloads)
+{
+	static const struct guest_run_ops *const instances[VRING_N_ISAS] = {
+		[VRING_ISA_PORTABLE] = guest_run_portable,
+#ifdef VRING_HAS_AVX
+		[VRING_ISA_AVX2] = guest_run_avx2,
+		[VRING_ISA_AVX512] = guest_run_avx512,
+#endif
+	};
+
+	return header_len == GUEST_RUN_HEADER_LEN ? &instances[vring_isa_best()][offloads] : NULL;
+}
+
+void guest_rx_queue_update(struct guest_rx_queue *queue)
+{
+	queue->run = run_choose(queue->header_len, queue->offloads != 0);
+}
+
+void guest_tx_queue_update(struct guest_tx_queue *queue)
+{
+	queue->run = run_choose(queue->header_len, false);
 }
 
 void guest_rx_queue_init(struct guest_rx_queue *queue)

@@ -10,9 +10,12 @@
  * Written by the control thread while no worker knows the queue, read by its worker afterwards; but for the words whose
  * comment says otherwise.
  */
+struct guest_run_ops;
+
 struct guest_rx_queue {
 	struct rx_queue base;
-	struct vu_ring *ring; /* the guest's transmit ring */
+	const struct guest_run_ops *run; /* guest_run.h; NULL: the header is of a length they do not know */
+	struct vu_ring *ring;            /* the guest's transmit ring */
 	uint16_t header_len;  /* bytes of virtio-net header: 12, or 10 for a legacy driver without MRG_RXBUF */
 	uint8_t offloads;     /* FRAME_NEEDS_* the guest negotiated to send */
 	bool call_blocks;     /* set by the worker: see ring_notify() */
@@ -23,11 +26,16 @@ struct guest_rx_queue {
 
 struct guest_tx_queue {
 	struct tx_queue base;
+	const struct guest_run_ops *run;
 	struct vu_ring *ring; /* the guest's receive ring */
 	uint16_t header_len;
 	bool checks_csum; /* GUEST_CSUM: may be told DATA_VALID */
 	bool call_blocks; /* set by a worker: see ring_notify() */
 };
+
+/* Chooses the run functions for what the queue has now: header length, offloads. Control thread. */
+void guest_rx_queue_update(struct guest_rx_queue *queue);
+void guest_tx_queue_update(struct guest_tx_queue *queue);
 
 /* Has the queue's worker broadcast a RARP for `mac` as if the guest had sent it. Control thread. */
 void guest_rx_queue_announce(struct guest_rx_queue *queue, const uint8_t mac[6]);

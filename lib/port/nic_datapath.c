@@ -14,11 +14,13 @@
 #include <string.h>
 
 #include <rte_ether.h>
+#include <rte_memcpy.h>
 
 #include <port/drop.h>
 #include <port/offload.h>
 
-#include "frame_layers.h"
+#include "frame_mbuf.h"
+#include "mbuf_bulk.h"
 #include "nic_internal.h"
 
 #define TCP_CSUM_OFFSET 16
@@ -26,9 +28,9 @@
 
 /*
  * Takes one mbuf that came from the device: makes it a frame as it was on the wire. N_DROP_REASONS:
- * it is good.
+ * it is good. Frames that were left behind may be looked at again.
  */
-static unsigned int inspect_arrival(struct rte_mbuf *mbuf)
+static unsigned int inspect(struct rte_mbuf *mbuf)
 {
 	struct rte_ether_hdr *ether;
 
@@ -48,25 +50,15 @@ static unsigned int inspect_arrival(struct rte_mbuf *mbuf)
 	return N_DROP_REASONS;
 }
 
-static void hold_arrivals(struct nic_rx *nic, struct port_counters *counters)
+/* One segment, as it was on the wire, and long enough for whatever tag it may have. */
+static __rte_always_inline bool is_plain_arrival(const struct rte_mbuf *mbuf)
 {
-	struct rte_mbuf *arrived[FRAME_BURST];
-	uint16_t n =
-		rte_eth_rx_burst(nic->eth_port, nic->rx.index, arrived, FRAME_BURST - nic->n_held);
+	const uint64_t flags = RTE_MBUF_F_RX_VLAN_STRIPPED | RTE_MBUF_F_TX_OFFLOAD_MASK;
 
-	for (uint16_t i = 0; i < n; i++) {
-		unsigned int reason = inspect_arrival(arrived[i]);
-
-		if (unlikely(reason != N_DROP_REASONS)) {
-			counters->drops[reason]++;
-			rte_pktmbuf_free(arrived[i]);
-			continue;
-		}
-		counters->rx_packets++;
-		counters->rx_bytes += arrived[i]->pkt_len;
-		nic->held[nic->n_held++] = arrived[i];
-	}
+	return mbuf->nb_segs == 1 && mbuf->data_len >= FRAME_LEN_MIN + FRAME_TAG_LEN &&
+	       (mbuf->ol_flags & flags) == 0;
 }
+_Static_assert(UINT16_MAX <= FRAME_LEN_MAX, "one segment is never too long");
 
 /* Only a sum the device looked at and found right may be called valid (virtio 5.1.9.4.1). */
 static bool checksum_is_good(const struct rte_mbuf *mbuf)
@@ -75,26 +67,62 @@ static bool checksum_is_good(const struct rte_mbuf *mbuf)
 	       (mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) != RTE_MBUF_F_RX_IP_CKSUM_BAD;
 }
 
+/*
+ * A held mbuf that is not plain, as the burst's frame number n; `pieces` begins where there is room. False: it was dropped
+ * and is not held any more.
+ */
+static __attribute__((noinline)) bool take_any(struct nic_rx *nic, struct port_counters *counters,
+	struct frame *frame, unsigned int n, struct vring_piece *pieces)
+{
+	struct rte_mbuf *mbuf = nic->held[n];
+	unsigned int reason = inspect(mbuf);
+
+	if (reason == N_DROP_REASONS) {
+		frame_from_mbuf(frame, mbuf, pieces);
+		return true;
+	}
+	counters->drops[reason]++;
+	rte_pktmbuf_free(mbuf);
+	nic->n_held--;
+	memmove(&nic->held[n], &nic->held[n + 1], (nic->n_held - n) * sizeof(nic->held[0]));
+	return false;
+}
+
 unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
 	struct frame_batch *batch, unsigned int max)
 {
 	struct nic_rx *nic = (struct nic_rx *)queue;
-	struct vring_piece *pieces = batch->burst.pieces;
-	const struct vring_piece *end = pieces + RTE_DIM(batch->burst.pieces);
+	/* One piece for each frame, and behind these what frames of several segments take. */
+	struct vring_piece *chain = &batch->burst.pieces[FRAME_BURST];
+	const struct vring_piece *end = batch->burst.pieces + RTE_DIM(batch->burst.pieces);
+	const bool checksum_verified = nic->checksum_verified;
 	unsigned int n = 0;
 
 	if (nic->n_held < max)
-		hold_arrivals(nic, counters);
-	for (; n < max && n < nic->n_held; n++) {
+		nic->n_held += rte_eth_rx_burst(nic->eth_port, nic->rx.index,
+			nic->held + nic->n_held, FRAME_BURST - nic->n_held);
+	if (nic->n_held == 0)
+		return 0;
+	batch->is_run = false;
+	batch->is_one_flow = false;
+	batch->is_preset = false;
+	while (n < max && n < nic->n_held) {
 		struct rte_mbuf *mbuf = nic->held[n];
+		struct frame *frame = &batch->frames[n];
 
-		/* Long chains: the rest of the burst comes next time. */
-		if (end - pieces < mbuf->nb_segs + 1)
-			break;
-		frame_from_mbuf(&batch->frames[n], mbuf, pieces);
-		if (nic->checksum_verified && checksum_is_good(mbuf))
-			batch->frames[n].offload.flags = VIRTIO_NET_HDR_F_DATA_VALID;
-		pieces += batch->frames[n].n_pieces;
+		if (likely(is_plain_arrival(mbuf))) {
+			frame_from_segment(frame, mbuf, &batch->burst.pieces[n]);
+		} else {
+			/* Long chains: the rest of the burst comes next time. */
+			if (end - chain < mbuf->nb_segs)
+				break;
+			if (!take_any(nic, counters, frame, n, chain))
+				continue;
+			chain += frame->n_pieces;
+		}
+		if (checksum_verified && checksum_is_good(mbuf))
+			frame->offload.flags = VIRTIO_NET_HDR_F_DATA_VALID;
+		n++;
 	}
 	return n;
 }
@@ -103,8 +131,13 @@ void nic_release(struct rx_queue *queue, struct port_counters *counters, struct 
 	unsigned int n)
 {
 	struct nic_rx *nic = (struct nic_rx *)queue;
+	uint64_t bytes = 0;
 
-	rte_pktmbuf_free_bulk(nic->held, n);
+	for (unsigned int i = 0; i < n; i++)
+		bytes += batch->frames[i].len;
+	counters->rx_packets += n;
+	counters->rx_bytes += bytes;
+	mbuf_free_burst(nic->held, n);
 	nic->n_held -= n;
 	if (unlikely(nic->n_held > 0))
 		memmove(nic->held, nic->held + n, nic->n_held * sizeof(nic->held[0]));
@@ -188,38 +221,52 @@ static bool over_mtu(const struct nic_tx *queue, const struct frame *frame)
 	return len > queue->mtu + l2_len;
 }
 
-/* A fresh single mbuf; refills the spares when they are used up. */
-static struct rte_mbuf *take_spare(struct nic_tx *queue)
+/* Whether there are n (<= FRAME_BURST) mbufs in stock, or are now. */
+static __rte_always_inline bool have_spares(struct nic_tx *queue, unsigned int n)
 {
-	if (queue->n_spare == 0) {
-		/* A pool that is nearly empty still gives them one by one. */
-		if (rte_pktmbuf_alloc_bulk(queue->pool, queue->spare, FRAME_BURST) == 0)
-			queue->n_spare = FRAME_BURST;
-		else
-			return rte_pktmbuf_alloc(queue->pool);
+	unsigned int n_missing = FRAME_BURST - queue->n_spare;
+
+	if (likely(queue->n_spare >= n))
+		return true;
+	/* A pool that is nearly empty still gives what is needed. */
+	if (rte_mempool_get_bulk(queue->pool, (void **)&queue->spare[queue->n_spare], n_missing) != 0) {
+		n_missing = n - queue->n_spare;
+		if (rte_mempool_get_bulk(queue->pool, (void **)&queue->spare[queue->n_spare],
+			    n_missing) != 0)
+			return false;
 	}
-	return queue->spare[--queue->n_spare];
+	queue->n_spare += (uint16_t)n_missing;
+	return true;
+}
+
+/* A copy of a frame that one mbuf takes, in one of those in stock. */
+static __rte_always_inline struct rte_mbuf *copy_to_spare(
+	struct nic_tx *queue, const struct frame *frame)
+{
+	struct rte_mbuf *mbuf = queue->spare[--queue->n_spare];
+	uint8_t *data = mbuf_rearm(mbuf, RTE_MAX(frame->len, (uint32_t)NIC_FRAME_LEN_MIN));
+
+	if (likely(frame->head_len == FRAME_HEAD_PLAIN)) {
+		memcpy(data, frame->head, FRAME_HEAD_PLAIN);
+		data += FRAME_HEAD_PLAIN;
+	} else {
+		memcpy(data, frame->head, frame->head_len);
+		data += frame->head_len;
+	}
+	for (unsigned int i = 0; i < frame->n_pieces; i++) {
+		rte_memcpy(data, frame->pieces[i].hva, frame->pieces[i].len);
+		data += frame->pieces[i].len;
+	}
+	if (unlikely(frame->len < NIC_FRAME_LEN_MIN))
+		memset(data, 0, NIC_FRAME_LEN_MIN - frame->len);
+	return mbuf;
 }
 
 static struct rte_mbuf *copy_frame(struct nic_tx *queue, const struct frame *frame)
 {
-	struct rte_mbuf *mbuf;
-	uint8_t *data;
-
 	if (frame->len > queue->room)
 		return offload_copy_to_mbuf(frame, queue->pool);
-	mbuf = take_spare(queue);
-	if (mbuf == NULL)
-		return NULL;
-	data = rte_pktmbuf_mtod(mbuf, uint8_t *);
-	frame_copy_out(frame, data);
-	mbuf->data_len = frame->len;
-	if (frame->len < NIC_FRAME_LEN_MIN) {
-		memset(data + frame->len, 0, NIC_FRAME_LEN_MIN - frame->len);
-		mbuf->data_len = NIC_FRAME_LEN_MIN;
-	}
-	mbuf->pkt_len = mbuf->data_len;
-	return mbuf;
+	return have_spares(queue, 1) ? copy_to_spare(queue, frame) : NULL;
 }
 
 static bool goes_by_reference(const struct nic_tx *queue, const struct frame *frame)
@@ -238,6 +285,37 @@ struct departure {
 };
 
 /*
+ * Makes an mbuf of one frame of any kind. NULL: the frame is to be dropped for departure->reason, or, if that is
+ * N_DROP_REASONS, there are no mbufs.
+ */
+static struct rte_mbuf *load_one(struct nic_tx *queue, struct departure *departure,
+	const struct frame *frame, uint8_t *reason)
+{
+	struct rte_mbuf *mbuf;
+
+	*reason = N_DROP_REASONS;
+	if (unlikely(over_mtu(queue, frame))) {
+		*reason = DROP_OVER_MTU;
+		return NULL;
+	}
+	if (goes_by_reference(queue, frame)) {
+		rte_pktmbuf_refcnt_update(frame->mbuf, 1);
+		return frame->mbuf;
+	}
+	mbuf = copy_frame(queue, frame);
+	if (unlikely(mbuf == NULL) || frame->needs == 0)
+		return mbuf;
+	mbuf->tx_offload = 0;
+	if (!nic_prepare_offload(queue, frame, mbuf)) {
+		*reason = DROP_OFFLOAD_FAILED;
+		rte_pktmbuf_free(mbuf);
+		return NULL;
+	}
+	departure->offloads |= (mbuf->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK) != 0;
+	return mbuf;
+}
+
+/*
  * Makes mbufs of the frames. Returns how many frames were looked at: fewer than n when the pool is
  * empty.
  */
@@ -247,33 +325,16 @@ static unsigned int load(struct nic_tx *queue, struct departure *departure,
 	departure->n = 0;
 	departure->offloads = false;
 	for (unsigned int i = 0; i < n; i++) {
-		const struct frame *frame = frames[i];
-		struct rte_mbuf *mbuf;
+		struct rte_mbuf *mbuf =
+			load_one(queue, departure, frames[i], &departure->reason[i]);
 
-		departure->reason[i] = N_DROP_REASONS;
-		if (unlikely(over_mtu(queue, frame))) {
-			departure->reason[i] = DROP_OVER_MTU;
+		if (mbuf == NULL && departure->reason[i] == N_DROP_REASONS) {
+			queue->tx.full_reason = DROP_NO_MBUF;
+			return i;
+		}
+		if (mbuf == NULL)
 			continue;
-		}
-		if (goes_by_reference(queue, frame)) {
-			mbuf = frame->mbuf;
-			rte_pktmbuf_refcnt_update(mbuf, 1);
-		} else {
-			mbuf = copy_frame(queue, frame);
-			if (unlikely(mbuf == NULL)) {
-				queue->tx.full_reason = DROP_NO_MBUF;
-				return i;
-			}
-			if (frame->needs != 0) {
-				if (!nic_prepare_offload(queue, frame, mbuf)) {
-					departure->reason[i] = DROP_OFFLOAD_FAILED;
-					rte_pktmbuf_free(mbuf);
-					continue;
-				}
-				departure->offloads |= mbuf->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
-			}
-		}
-		departure->of[departure->n] = i;
+		departure->of[departure->n] = (uint8_t)i;
 		departure->mbufs[departure->n++] = mbuf;
 	}
 	return n;
@@ -303,7 +364,8 @@ static unsigned int send_burst(struct nic_tx *queue, struct port_counters *count
 {
 	struct departure departure;
 	unsigned int n_dealt = load(queue, &departure, frames, n);
-	unsigned int n_sent;
+	unsigned int n_sent, n_packets = 0;
+	uint64_t bytes = 0;
 
 	if (departure.offloads)
 		prepare(queue, &departure);
@@ -318,14 +380,53 @@ static unsigned int send_burst(struct nic_tx *queue, struct port_counters *count
 	 * about them.
 	 */
 	for (unsigned int i = 0; i < n_dealt; i++) {
-		if (departure.reason[i] != N_DROP_REASONS) {
+		if (likely(departure.reason[i] == N_DROP_REASONS)) {
+			n_packets++;
+			bytes += frames[i]->len;
+		} else {
 			counters->drops[departure.reason[i]]++;
-			continue;
 		}
-		counters->tx_packets++;
-		counters->tx_bytes += frames[i]->len;
 	}
+	counters->tx_packets += n_packets;
+	counters->tx_bytes += bytes;
 	return n_dealt;
+}
+
+/* A frame from a guest that one mbuf takes, short enough whether it is tagged or not. */
+static __rte_always_inline bool is_plain_departure(const struct frame *frame, uint32_t max_len)
+{
+	return frame->mbuf == NULL && frame->needs == 0 && frame->len <= max_len;
+}
+
+/* Sends the plain frames that come first. Returns how many of them were sent. */
+static unsigned int send_plain(struct nic_tx *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	const uint32_t max_len = RTE_MIN((uint32_t)queue->room, (uint32_t)queue->mtu + FRAME_ETHER_LEN);
+	struct rte_mbuf *mbufs[FRAME_BURST];
+	unsigned int n_loaded, n_sent;
+	uint64_t bytes = 0;
+
+	if (!have_spares(queue, n))
+		return 0;
+	for (n_loaded = 0; n_loaded < n; n_loaded++) {
+		const struct frame *frame = frames[n_loaded];
+
+		if (unlikely(!is_plain_departure(frame, max_len)))
+			break;
+		bytes += frame->len;
+		mbufs[n_loaded] = copy_to_spare(queue, frame);
+	}
+	n_sent = rte_eth_tx_burst(queue->eth_port, queue->tx.index, mbufs, (uint16_t)n_loaded);
+	if (unlikely(n_sent < n_loaded)) {
+		queue->tx.full_reason = DROP_NIC_QUEUE_FULL;
+		for (unsigned int i = n_sent; i < n_loaded; i++)
+			bytes -= frames[i]->len;
+		rte_pktmbuf_free_bulk(mbufs + n_sent, n_loaded - n_sent);
+	}
+	counters->tx_packets += n_sent;
+	counters->tx_bytes += bytes;
+	return n_sent;
 }
 
 unsigned int nic_send(struct tx_queue *queue, struct port_counters *counters,
@@ -336,8 +437,11 @@ unsigned int nic_send(struct tx_queue *queue, struct port_counters *counters,
 
 	while (n_done < n) {
 		unsigned int n_burst = RTE_MIN(n - n_done, (unsigned int)FRAME_BURST);
-		unsigned int n_dealt = send_burst(nic, counters, frames + n_done, n_burst);
+		unsigned int n_dealt = send_plain(nic, counters, frames + n_done, n_burst);
 
+		if (unlikely(n_dealt < n_burst))
+			n_dealt += send_burst(
+				nic, counters, frames + n_done + n_dealt, n_burst - n_dealt);
 		n_done += n_dealt;
 		if (n_dealt < n_burst)
 			break;

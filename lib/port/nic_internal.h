@@ -44,7 +44,7 @@ struct nic_tx {
 	bool device_csum; /* device completes TCP and UDP checksums */
 	struct rte_mempool *pool;
 	uint16_t n_spare;
-	struct rte_mbuf *spare[FRAME_BURST]; /* fresh mbufs, allocated in bulk */
+	struct rte_mbuf *spare[FRAME_BURST]; /* fresh from the pool in bulk, as mbuf_bulk.h wants them */
 } __attribute__((aligned(64)));
 
 unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,

@@ -142,9 +142,11 @@ struct plan *plan_create(const struct topology *topology, const struct plan_inve
 	struct plan *plan;
 
 	plan = rte_zmalloc_socket("plan",
-		sizeof(*plan) + inventory->n_rx * sizeof(struct plan_rx), RTE_CACHE_LINE_SIZE, node);
+		sizeof(*plan) + inventory->n_rx * (sizeof(struct plan_rx) + sizeof(uint16_t)),
+		RTE_CACHE_LINE_SIZE, node);
 	if (plan == NULL)
 		return NULL;
+	plan->order = (uint16_t *)&plan->rx[inventory->n_rx];
 	plan->forwarder = forwarder_create(topology, inventory, worker);
 	plan->bridges = rte_zmalloc_socket("bridge_views",
 		(topology->n_bridges + 1) * sizeof(*plan->bridges), RTE_CACHE_LINE_SIZE, node);
@@ -162,8 +164,11 @@ struct plan *plan_create(const struct topology *topology, const struct plan_inve
 		rx->queue = inventory->rx[i];
 		rx->ingress = &plan->forwarder->ports[rx->queue->port->id];
 		rx_route(plan, rx, topology);
+		plan->order[plan->n_rx] = (uint16_t)plan->n_rx;
 		plan->n_rx++;
 	}
+	/* All are hot until they are known to be idle. */
+	plan->n_hot = plan->n_rx;
 	return plan;
 }
 

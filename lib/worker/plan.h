@@ -19,6 +19,7 @@ struct plan_rx {
 	bool lossless;                   /* cross */
 	uint16_t n_segments_done;        /* cross, lossless: see cross_forward() */
 	bool is_dirty;                   /* something was released this round */
+	uint8_t n_idle_polls;            /* in a row */
 	const struct bridge_view *bridge; /* bridge */
 	const struct forward_port *peer; /* cross */
 };
@@ -26,9 +27,21 @@ struct plan_rx {
 struct plan {
 	struct forwarder *forwarder;
 	struct bridge_view *bridges; /* [topology.n_bridges] */
+	/* order[] names each of rx[] once: first n_hot queues that are looked at every round, then the others. */
+	unsigned int n_hot;
+	unsigned int next_cold; /* place in order[] that was looked at last */
+	uint16_t *order;
 	unsigned int n_rx;
 	struct plan_rx rx[];
 };
+
+static inline void plan_swap(struct plan *plan, unsigned int a, unsigned int b)
+{
+	uint16_t at_a = plan->order[a];
+
+	plan->order[a] = plan->order[b];
+	plan->order[b] = at_a;
+}
 
 /* What a plan is made for. */
 struct plan_worker {
@@ -36,7 +49,7 @@ struct plan_worker {
 	unsigned int n_workers;
 	int numa_node;
 	struct offload *offload;
-	struct fdb_cache *caches[TOPOLOGY_MAX_BRIDGES];
+	struct fdb_cache *caches[TOPOLOGY_MAX_BRIDGES]; /* of the topology's bridges */
 };
 
 /* Every queue the ports list at one moment. All zero: none. */

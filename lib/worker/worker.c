@@ -72,7 +72,8 @@ static unsigned int serve(struct worker *worker, const struct plan *plan, struct
 		return 0;
 	switch (rx->route) {
 	case PLAN_ROUTE_BRIDGE:
-		bridge_forward(plan->forwarder, rx->bridge, rx->ingress, batch->frames, n);
+		bridge_forward(plan->forwarder, rx->bridge, rx->ingress, batch->frames, n,
+			batch->is_one_flow);
 		break;
 	case PLAN_ROUTE_CROSS:
 		n_done = cross_forward(plan->forwarder, rx->peer, rx->queue->index, batch->frames,
@@ -88,15 +89,55 @@ static unsigned int serve(struct worker *worker, const struct plan *plan, struct
 	return n;
 }
 
-/* One round: a burst of every queue, then every signal that is due. */
-static unsigned int round_run(struct worker *worker, struct plan *plan)
+/*
+ * Queues that had nothing for a while are cold and looked at in turn, a few each round, so that many idle guests cost the
+ * busy ones next to nothing. With nothing to do anywhere the rounds are short and every queue's turn comes soon.
+ */
+#define COLD_AFTER_POLLS 64
+#define COLD_SHARE       16 /* one in so many each round */
+
+static unsigned int serve_all(struct worker *worker, struct plan *plan)
 {
+	unsigned int n_cold = plan->n_rx - plan->n_hot;
 	unsigned int n = 0;
 
-	for (unsigned int i = 0; i < plan->n_rx; i++)
-		n += serve(worker, plan, &plan->rx[i]);
+	for (unsigned int i = 0; i < plan->n_hot; i++) {
+		struct plan_rx *rx = &plan->rx[plan->order[i]];
+		unsigned int n_now = serve(worker, plan, rx);
+
+		n += n_now;
+		rx->n_idle_polls = n_now > 0 ? 0 : rx->n_idle_polls + 1;
+		if (unlikely(rx->n_idle_polls == COLD_AFTER_POLLS))
+			plan_swap(plan, i--, --plan->n_hot);
+	}
+	for (unsigned int left = (n_cold + COLD_SHARE - 1) / COLD_SHARE; left > 0; left--) {
+		unsigned int i;
+		struct plan_rx *rx;
+		unsigned int n_now;
+
+		if (++plan->next_cold >= plan->n_rx)
+			plan->next_cold = plan->n_hot;
+		i = plan->next_cold;
+		rx = &plan->rx[plan->order[i]];
+		n_now = serve(worker, plan, rx);
+		n += n_now;
+		if (n_now > 0) {
+			rx->n_idle_polls = 0;
+			plan_swap(plan, i, plan->n_hot++);
+		}
+	}
+	return n;
+}
+
+/* One round: a burst of every queue that may have one, then every signal that is due. */
+static unsigned int round_run(struct worker *worker, struct plan *plan)
+{
+	unsigned int n = serve_all(worker, plan);
+
 	if (n == 0)
 		return 0;
+	/* One fence for all: what was published, before what drivers wish (vring/device.h, fence A). */
+	vring_fence();
 	forward_notify(plan->forwarder);
 	for (unsigned int i = 0; i < plan->n_rx; i++) {
 		struct plan_rx *rx = &plan->rx[i];
@@ -200,15 +241,31 @@ static void plan_retire(struct workers *workers, struct plan *plan)
 	workers->retired[workers->n_retired++] = plan;
 }
 
+/* Bridges come with their first topology and stay. False: out of memory. */
+static bool caches_create(struct worker *worker, const struct topology *topology)
+{
+	for (unsigned int b = 0; b < topology->n_bridges; b++) {
+		struct fdb_cache **cache = &worker->spec.caches[b];
+
+		if (*cache == NULL)
+			*cache = fdb_cache_create(topology->bridges[b].fdb, worker->spec.numa_node);
+		if (*cache == NULL)
+			return false;
+	}
+	return true;
+}
+
 void workers_publish(struct workers *workers, const struct topology *topology)
 {
 	plan_inventory_take(&workers->inventory, topology);
 	plan_assign(&workers->inventory, workers->numa_nodes, workers->n);
 	for (unsigned int i = 0; i < workers->n; i++) {
 		struct worker *worker = workers->worker[i];
-		struct plan *plan = plan_create(topology, &workers->inventory, &worker->spec);
 		struct plan *old = worker->plan;
+		struct plan *plan = NULL;
 
+		if (caches_create(worker, topology))
+			plan = plan_create(topology, &workers->inventory, &worker->spec);
 		if (plan == NULL) {
 			/* The old plan must not be used any longer: better nothing moves than into freed memory. */
 			log_error("worker %u: no memory for a plan; its queues stand still until "
@@ -249,15 +306,6 @@ static struct worker *worker_start(struct workers *workers, unsigned int id,
 	worker->spec.offload =
 		offload_create(config->pool_of_node(node), node, error, error_size);
 	worker->plan = plan_create(&no_topology, &no_queues, &worker->spec);
-	for (unsigned int b = 0; b < TOPOLOGY_MAX_BRIDGES; b++) {
-		worker->spec.caches[b] = rte_zmalloc_socket(
-			"fdb_cache", sizeof(struct fdb_cache), RTE_CACHE_LINE_SIZE, node);
-		if (worker->spec.caches[b] == NULL) {
-			snprintf(error, error_size, "worker %u: out of memory on NUMA node %d", id,
-				node);
-			return worker;
-		}
-	}
 	return worker;
 }
 

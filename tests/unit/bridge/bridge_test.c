@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <rte_malloc.h>
+
 #include <bridge/forward.h>
 
 #include "../port/dpdk_fixture.h"
@@ -27,7 +29,6 @@ struct sink {
 static struct port ports[N_PORTS];
 static struct sink sinks[N_PORTS][N_QUEUES];
 static struct fdb *fdb;
-static struct fdb_cache cache;
 static struct bridge_view bridge;
 static struct forwarder *forwarder;
 
@@ -61,13 +62,13 @@ static void build(unsigned int n_queues)
 	char error[256];
 
 	memset(sinks, 0, sizeof(sinks));
-	memset(&cache, 0, sizeof(cache));
 	memset(&bridge, 0, sizeof(bridge));
 	fdb = fdb_create("bridge", 64, 300, -1, error, sizeof(error));
 	assert_non_null(fdb);
 	bridge.fdb = fdb;
 	bridge.state = fdb_state(fdb);
-	bridge.cache = &cache;
+	bridge.cache = fdb_cache_create(fdb, -1);
+	assert_non_null(bridge.cache);
 	forwarder = calloc(1, sizeof(*forwarder) + n_lanes * sizeof(struct lane));
 	forwarder->active = calloc(n_lanes, sizeof(uint16_t));
 	forwarder->dirty = calloc(n_lanes, sizeof(uint16_t));
@@ -109,6 +110,7 @@ static int setup_two_queues(void **state)
 
 static int teardown(void **state)
 {
+	rte_free(bridge.cache);
 	fdb_destroy(fdb);
 	for (unsigned int p = 0; p < N_PORTS; p++)
 		port_fini(&ports[p]);
@@ -149,7 +151,7 @@ static struct frame *make(unsigned int i, uint8_t to, uint8_t from, int vid)
 
 static void forward(uint16_t from_port, unsigned int n)
 {
-	bridge_forward(forwarder, &bridge, &forwarder->ports[from_port], frames, n);
+	bridge_forward(forwarder, &bridge, &forwarder->ports[from_port], frames, n, false);
 }
 
 static void station_appears(uint8_t station, uint16_t port, int vid)

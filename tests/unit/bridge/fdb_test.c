@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <rte_malloc.h>
+
 #include <bridge/fdb.h>
 
 #include "../port/dpdk_fixture.h"
@@ -13,7 +15,7 @@
 #define AGE_S 80 /* epochs of 10 s */
 
 static struct fdb *fdb;
-static struct fdb_cache cache, other_cache;
+static struct fdb_cache *cache, *other_cache;
 static unsigned int n_synchronized;
 
 static void synchronize(void *ctx)
@@ -26,21 +28,24 @@ static int setup(void **state)
 	char error[256];
 
 	fdb = fdb_create("test", 1024, AGE_S, -1, error, sizeof(error));
-	memset(&cache, 0, sizeof(cache));
-	memset(&other_cache, 0, sizeof(other_cache));
+	assert_non_null(fdb);
+	cache = fdb_cache_create(fdb, -1);
+	other_cache = fdb_cache_create(fdb, -1);
 	n_synchronized = 0;
-	return fdb == NULL;
+	return cache == NULL || other_cache == NULL;
 }
 
 static int teardown(void **state)
 {
+	rte_free(cache);
+	rte_free(other_cache);
 	fdb_destroy(fdb);
 	return 0;
 }
 
 static void learn(uint64_t mac, uint16_t vlan, uint16_t port)
 {
-	fdb_learn(fdb, fdb_state(fdb), &cache, fdb_key_make(mac, vlan), port);
+	fdb_learn(fdb, fdb_state(fdb), cache, fdb_key_make(mac, vlan), port);
 }
 
 static uint16_t lookup_by(struct fdb_cache *by, uint64_t mac, uint16_t vlan)
@@ -50,7 +55,7 @@ static uint16_t lookup_by(struct fdb_cache *by, uint64_t mac, uint16_t vlan)
 
 static uint16_t lookup(uint64_t mac, uint16_t vlan)
 {
-	return lookup_by(&cache, mac, vlan);
+	return lookup_by(cache, mac, vlan);
 }
 
 static void an_address_is_found_where_it_was_seen_last(void **state)
@@ -66,9 +71,9 @@ static void an_address_is_found_where_it_was_seen_last(void **state)
 static void a_move_is_seen_through_the_cache_of_another_worker(void **state)
 {
 	learn(0x111, 0, 3);
-	assert_int_equal(lookup_by(&other_cache, 0x111, 0), 3);
+	assert_int_equal(lookup_by(other_cache, 0x111, 0), 3);
 	learn(0x111, 0, 4);
-	assert_int_equal(lookup_by(&other_cache, 0x111, 0), 4);
+	assert_int_equal(lookup_by(other_cache, 0x111, 0), 4);
 }
 
 static void vlans_learn_apart(void **state)

@@ -32,6 +32,14 @@ struct ring {
 	uint8_t *parts;
 };
 
+/* The ways frames may take; each test is run on every one. */
+static struct {
+	bool packed;
+	bool in_order;
+	bool runs; /* else every buffer goes the general way */
+	enum vring_isa isa;
+} way;
+
 static uint8_t *memory; /* all the guest has: data first, ring parts behind */
 static struct gmem *mem;
 static size_t data_used;
@@ -47,12 +55,18 @@ static void ring_start(struct ring *ring, uint8_t *parts, uint16_t header_len, b
 {
 	struct vring_driver_config driver = {
 		.size = RING,
+		.packed = way.packed,
+		.in_order = way.in_order,
 		.desc = parts,
 		.avail = parts + 8192,
 		.used = parts + 16384,
 	};
 	struct vring_config device = {
 		.size = RING,
+		.packed = way.packed,
+		.in_order = way.in_order,
+		.avail_idx = way.packed ? VRING_PACKED_START : 0,
+		.used_idx = way.packed ? VRING_PACKED_START : 0,
 		.mergeable = mergeable,
 		.header_len = header_len,
 		.desc = driver.desc,
@@ -68,6 +82,15 @@ static void ring_start(struct ring *ring, uint8_t *parts, uint16_t header_len, b
 	ring->ends.state = VU_RING_RUNNING;
 	ring->ends.enabled = true;
 	ring->ends.call_fd = -1;
+}
+
+/* As the control thread does after it has changed something about the queues. */
+static void queues_update(void)
+{
+	if (!way.runs)
+		return;
+	guest_rx_queue_update(&from_guest);
+	guest_tx_queue_update(&to_guest);
 }
 
 static void start(uint16_t header_len, bool mergeable)
@@ -94,6 +117,7 @@ static void start(uint16_t header_len, bool mergeable)
 	to_guest.checks_csum = true;
 	guest_rx_queue_init(&from_guest);
 	guest_tx_queue_init(&to_guest);
+	queues_update();
 }
 
 static int setup(void **state)
@@ -327,6 +351,7 @@ static void a_header_is_not_read_when_no_offload_was_negotiated(void **state)
 	uint32_t len = packet_of(packet, 100);
 
 	from_guest.offloads = 0;
+	queues_update();
 	memset(packet, 0xff, 10);
 	transmit(packet, len, uncut);
 	assert_int_equal(receive(), 1);
@@ -358,7 +383,7 @@ static void frames_that_are_kept_come_again_and_are_counted_once(void **state)
 	for (unsigned int i = 0; i < 10; i++) {
 		len = packet_of(packet, 100);
 		packet[12 + 50] = (uint8_t)i;
-		transmit(packet, i == 4 ? 5 : len, uncut);
+		transmit(packet, i == 2 ? 5 : len, uncut);
 	}
 	assert_int_equal(receive(), 9);
 	release(0);
@@ -366,14 +391,116 @@ static void frames_that_are_kept_come_again_and_are_counted_once(void **state)
 	assert_int_equal(transmit_completions(), 0);
 	assert_int_equal(receive(), 9);
 	release(3);
-	assert_int_equal(transmit_completions(), 3);
+	assert_int_equal(transmit_completions(), 4);
 	assert_int_equal(receive(), 6);
 	frame_copy_out(&batch.frames[0], whole);
-	assert_int_equal(whole[50], 3);
+	assert_int_equal(whole[50], 4);
 	release(6);
-	assert_int_equal(transmit_completions(), 7);
+	assert_int_equal(transmit_completions(), 6);
 	assert_int_equal(counters->rx_packets, 9);
 	assert_int_equal(counters->drops[DROP_TOO_SHORT], 1);
+}
+
+/* Enough buffers for a run, with one to be dropped behind it. */
+static void a_bad_frame_behind_good_ones_is_dropped_after_they_were_received(void **state)
+{
+	uint8_t packet[256];
+	uint32_t len = packet_of(packet, 100);
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < 20; i++) {
+		struct virtio_net_hdr *header = (struct virtio_net_hdr *)packet;
+
+		/* A checksum field behind the frame's end. */
+		header->flags = i == 13 ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0;
+		header->csum_start = 99;
+		header->csum_offset = 0;
+		transmit(packet, len, uncut);
+	}
+	for (unsigned int turn = 0; turn < 5; turn++) {
+		unsigned int n_now = receive();
+
+		for (unsigned int i = 0; i < n_now; i++)
+			assert_int_equal(batch.frames[i].needs, 0);
+		n += n_now;
+		if (n_now > 0)
+			release(n_now);
+	}
+	assert_int_equal(n, 19);
+	assert_int_equal(transmit_completions(), 20);
+	assert_int_equal(counters->drops[DROP_BAD_OFFLOAD], 1);
+}
+
+static void expect_frame(const struct frame *frame, const uint8_t *bytes, uint32_t len, bool tagged,
+	bool partial)
+{
+	static uint8_t whole[2000];
+
+	assert_int_equal(frame->len, len);
+	assert_int_equal(frame->tagged, tagged);
+	assert_int_equal(frame->needs, partial ? FRAME_NEEDS_CSUM : 0);
+	assert_int_equal(frame->offload.flags, partial);
+	frame_copy_out(frame, whole);
+	assert_memory_equal(whole, bytes, len);
+}
+
+/* What runs leave in the batch between bursts is nothing that a later frame of another kind shows. */
+static void frames_of_every_kind_may_follow_each_other_in_one_batch(void **state)
+{
+	static const uint32_t header_end[] = { 12, 0 };
+	uint8_t packet[2000];
+
+	for (unsigned int i = 0; i < 200; i++) {
+		static const uint32_t lens[] = { 1500, 64, 60, 14, 65, 63, 600 };
+		struct virtio_net_hdr *header = (struct virtio_net_hdr *)packet;
+		uint32_t frame_len = lens[i % RTE_DIM(lens)];
+		uint32_t len = packet_of(packet, frame_len);
+		bool tagged = i % 5 == 0 && frame_len >= 18;
+		bool partial = i % 3 == 0 && frame_len >= 60;
+
+		if (tagged)
+			memcpy(&packet[12 + 12], (const uint8_t[]){ 0x81, 0x00, 0x00, 0x07 }, 4);
+		if (partial) {
+			header->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+			header->csum_start = 34;
+			header->csum_offset = 16;
+		}
+		for (unsigned int j = 0; j < 5; j++)
+			transmit(packet, len, i % 4 == 0 ? header_end : uncut);
+		/* Twice at the end of the ring. */
+		for (unsigned int n = 0, n_now; n < 5; n += n_now) {
+			n_now = receive();
+			assert_in_range(n_now, 1, 5 - n);
+			for (unsigned int j = 0; j < n_now; j++)
+				expect_frame(&batch.frames[j], packet + 12, frame_len, tagged, partial);
+			release(n_now);
+		}
+		assert_int_equal(transmit_completions(), 5);
+		data_used = 0;
+	}
+}
+
+static void frames_of_one_flow_are_known_as_such_and_no_others(void **state)
+{
+	uint8_t packet[256];
+	uint32_t len = packet_of(packet, 100);
+
+	for (unsigned int byte = 0; byte < 20; byte++) {
+		bool differs = byte < 14;
+
+		for (unsigned int i = 0; i < 8; i++) {
+			packet[12 + byte] ^= i == 6;
+			transmit(packet, len, uncut);
+			packet[12 + byte] ^= i == 6;
+		}
+		assert_int_equal(receive(), 8);
+		if (way.runs)
+			assert_int_equal(batch.is_one_flow, !differs);
+		else
+			assert_false(batch.is_one_flow);
+		release(8);
+		transmit_completions();
+	}
 }
 
 static void a_disabled_ring_is_emptied_and_its_frames_go_nowhere(void **state)
@@ -628,6 +755,9 @@ int main(void)
 		with(setup, a_header_is_not_read_when_no_offload_was_negotiated),
 		with(setup, bad_and_good_buffers_of_a_burst_come_back_in_order_and_once),
 		with(setup, frames_that_are_kept_come_again_and_are_counted_once),
+		with(setup, a_bad_frame_behind_good_ones_is_dropped_after_they_were_received),
+		with(setup, frames_of_every_kind_may_follow_each_other_in_one_batch),
+		with(setup, frames_of_one_flow_are_known_as_such_and_no_others),
 		with(setup, a_disabled_ring_is_emptied_and_its_frames_go_nowhere),
 		with(setup, an_announcement_goes_out_once_and_takes_no_buffer),
 		with(setup, every_byte_of_the_header_is_written),
@@ -642,6 +772,23 @@ int main(void)
 		with(setup, a_frame_over_the_mtu_is_dropped_and_a_tag_does_not_count),
 	};
 
+	int n_failed = 0;
+
 	dpdk_start();
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	for (unsigned int i = 0; i < 4; i++) {
+		way.packed = i & 1;
+		way.in_order = i >> 1;
+		way.runs = false;
+		for (int isa = -1; isa <= (int)vring_isa_best(); isa++) {
+			way.runs = isa >= 0;
+			way.isa = way.runs ? (enum vring_isa)isa : VRING_ISA_PORTABLE;
+			printf("%s ring%s, %s\n", way.packed ? "packed" : "split",
+				way.in_order ? " in order" : "",
+				way.runs ? vring_isa_name(way.isa) : "without runs");
+			vring_isa_limit(way.isa);
+			n_failed += cmocka_run_group_tests(tests, NULL, NULL);
+			vring_isa_limit(VRING_N_ISAS - 1);
+		}
+	}
+	return n_failed;
 }

@@ -6,7 +6,8 @@
  * when something is new: an address, its port, or the coarse epoch it was last seen in. The control thread moves the
  * epoch on and deletes what has not been seen for a number of epochs. In front of it each worker has a small
  * direct-mapped cache of its own; an entry there is good while the table's generation, which every move and deletion
- * changes, is the one it was filled in. So a frame between known stations costs two cache hits and writes nothing.
+ * changes, is the one it was filled in. So a frame between known stations costs two cache hits and writes nothing. It has
+ * twice as many entries as the table, so that this holds for full tables, too.
  *
  * Limits: `max` addresses; when full nothing new is learned (and such frames are flooded), which is counted.
  */
@@ -21,8 +22,6 @@
 
 /* Epochs an address outlives without being seen; its lifetime in seconds is divided into that many. */
 #define FDB_EPOCHS 8
-
-#define FDB_CACHE_ENTRIES 1024
 
 #define FDB_NO_PORT UINT16_MAX
 
@@ -42,9 +41,10 @@ struct fdb_cache_entry {
 	uint32_t generation;
 };
 
-/* One per worker and bridge; zero-initialised is empty. */
+/* One per worker and bridge, of a size that goes with the table. */
 struct fdb_cache {
-	struct fdb_cache_entry entries[FDB_CACHE_ENTRIES];
+	unsigned int shift; /* 64 less the bits of an index */
+	struct fdb_cache_entry entries[] __attribute__((aligned(64)));
 };
 
 /* What fast lookups need to see of a table. Written by the slow paths. */
@@ -61,6 +61,12 @@ void fdb_destroy(struct fdb *fdb);
 
 const struct fdb_state *fdb_state(const struct fdb *fdb);
 
+/*
+ * An empty cache that holds most of a full table, on `numa_node` (-1: any). NULL: out of memory. rte_free() frees it, once
+ * no worker uses it. Control thread.
+ */
+struct fdb_cache *fdb_cache_create(const struct fdb *fdb, int numa_node);
+
 /* Slow halves of the two verbs below. Any worker. */
 void fdb_learn_slow(struct fdb *fdb, struct fdb_cache_entry *cached, fdb_key key, uint16_t port);
 uint16_t fdb_lookup_slow(struct fdb *fdb, struct fdb_cache_entry *cached, fdb_key key);
@@ -68,7 +74,13 @@ uint16_t fdb_lookup_slow(struct fdb *fdb, struct fdb_cache_entry *cached, fdb_ke
 static inline struct fdb_cache_entry *fdb_cache_slot(struct fdb_cache *cache, fdb_key key)
 {
 	/* Fibonacci hashing: the multiplication spreads the low bytes of the address over the top bits. */
-	return &cache->entries[key * 0x9e3779b97f4a7c15ULL >> 54];
+	return &cache->entries[key * 0x9e3779b97f4a7c15ULL >> cache->shift];
+}
+
+/* Asks for what fdb_learn() and fdb_lookup() will look at: with many addresses it is not where the CPU has it at hand. */
+static __rte_always_inline void fdb_prefetch(struct fdb_cache *cache, fdb_key key)
+{
+	__builtin_prefetch(fdb_cache_slot(cache, key));
 }
 
 /* The address was seen at `port` just now. */

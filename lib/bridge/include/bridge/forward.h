@@ -20,6 +20,7 @@ struct lane {
 	struct port_counters *counters; /* this worker's for the queue's port */
 	bool is_shared;                 /* another worker has a lane into the same queue: lock */
 	bool is_dirty;                  /* something was sent since forward_notify() */
+	uint8_t needs;                  /* of all frames together */
 	uint16_t n;
 	struct frame *frames[FRAME_BURST];
 };
@@ -54,9 +55,12 @@ struct forwarder {
 	struct lane lanes[];
 };
 
-/* Sends n (<= FRAME_BURST) frames that came in by `ingress` to where the bridge says. All are dealt with on return. */
+/*
+ * Sends n (1..FRAME_BURST) frames that came in by `ingress` to where the bridge says. All are dealt with on return.
+ * `is_one_flow` as in struct frame_batch.
+ */
 void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridge,
-	const struct forward_port *ingress, struct frame *frames, unsigned int n);
+	const struct forward_port *ingress, struct frame *frames, unsigned int n, bool is_one_flow);
 
 /*
  * Sends n frames to the other end of a cross-connect, by the queue that belongs to the one they came in by.
@@ -67,7 +71,7 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 unsigned int cross_forward(struct forwarder *forwarder, const struct forward_port *egress,
 	uint16_t rx_queue_index, struct frame *frames, unsigned int n, uint16_t *n_segments_done);
 
-/* Signals every queue something was sent to since the last call. */
+/* Signals every queue something was sent to since the last call. The caller has called vring_fence() after that. */
 void forward_notify(struct forwarder *forwarder);
 
 #endif

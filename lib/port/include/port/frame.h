@@ -19,11 +19,13 @@
 #include <linux/virtio_net.h>
 
 #include <vring/device.h>
+#include <vring/run.h>
 
 struct rte_mbuf;
 
 /* Most frames handled together. */
 #define FRAME_BURST 32
+_Static_assert(FRAME_BURST <= VRING_RUN_MAX, "a run brings a burst");
 
 /* Bytes of head: enough for every header a GSO frame has (Ethernet, VLAN, IPv6, TCP with options). */
 #define FRAME_HEAD_MAX 128
@@ -42,12 +44,12 @@ struct rte_mbuf;
 #define FRAME_NEEDS_TSO6 (1u << 2)
 
 struct frame {
-	uint8_t *head;   /* private; 4 writable bytes lie before it for a VLAN tag */
-	uint32_t len;    /* bytes of the whole frame */
-	uint16_t head_len; /* at most FRAME_HEAD_MAX, and FRAME_HEAD_MAX + 4 after a tag was pushed */
-	uint16_t n_pieces;
+	uint8_t *head;              /* private; 4 writable bytes lie before it for a VLAN tag */
 	struct vring_piece *pieces; /* bytes head_len..len, in order */
 	struct rte_mbuf *mbuf;      /* the mbuf all of it lies in, unchanged; NULL if it came from a guest or was edited */
+	uint32_t len;      /* bytes of the whole frame */
+	uint16_t head_len; /* at most FRAME_HEAD_MAX, and FRAME_HEAD_MAX + 4 after a tag was pushed */
+	uint16_t n_pieces;
 	/* Offload words as virtio 5.1.6 defines them, validated against len; only flags of this specification. */
 	struct virtio_net_hdr offload;
 	uint8_t needs; /* FRAME_NEEDS_* */
@@ -57,9 +59,9 @@ struct frame {
 
 /* Room for the head of a frame of our own. */
 struct frame_room {
-	uint8_t before[16]; /* keeps `head` aligned; its last 4 bytes take a tag */
+	uint8_t before[64]; /* keeps `head` on a cache line of its own; the last 4 bytes take a tag */
 	uint8_t head[FRAME_HEAD_MAX];
-} __attribute__((aligned(16)));
+} __attribute__((aligned(64)));
 
 /*
  * The frames of one burst and everything they point to. One per worker: it stays in the worker's cache, whichever queue
@@ -72,6 +74,11 @@ struct frame_batch {
 	uint16_t n_buffers_done[FRAME_BURST + 1];
 	uint16_t n_refused;            /* buffers that gave no frame */
 	uint8_t verdicts[FRAME_BURST]; /* per buffer: enum drop_reason, N_DROP_REASONS for a good one */
+	bool is_run; /* the frames are those of `run`, one for one, and nothing above but their rooms is in use */
+	/* All frames have the same addresses and EtherType, and need nothing. False says nothing. */
+	bool is_one_flow;
+	bool is_preset; /* guest_run_body.h: what frames of runs have in common is in place */
+	struct vring_run run;
 	struct vring_burst burst;
 };
 

@@ -58,7 +58,10 @@ struct rx_queue {
 	 */
 	void (*release)(struct rx_queue *queue, struct port_counters *counters,
 		struct frame_batch *batch, unsigned int n);
-	/* Signals what the last release made pending. Separate, so that a round fences once. */
+	/*
+	 * Signals what releases made pending. Separate, so that a round fences once: the caller has called vring_fence()
+	 * since the last of them.
+	 */
 	void (*notify)(struct rx_queue *queue);
 };
 
@@ -76,6 +79,7 @@ struct tx_queue {
 	 */
 	unsigned int (*send)(struct tx_queue *queue, struct port_counters *counters,
 		struct frame *const *frames, unsigned int n);
+	/* As of rx_queue, for what was sent. */
 	void (*notify)(struct tx_queue *queue);
 };
 

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The one body of guest_run.h. guest_run_portable.c, guest_run_avx2.c and guest_run_avx512.c each include it once, after
+ * saying how bytes are copied there:
+ *
+ *     copy_64(to, from)              64 bytes
+ *     copy_head(to, from, len)       the first `len` <= 64 bytes; may write 64
+ *     copy_bytes(to, from, len)      any number
+ *
+ * Both directions go over the burst in stages, so that the cache misses of many frames are waited for together: the run
+ * is parsed, its lines are asked for, then bytes are copied, then entries are written and published.
+ */
+#ifndef PORT_GUEST_RUN_BODY_H
+#define PORT_GUEST_RUN_BODY_H
+
+#include <rte_branch_prediction.h>
+#include <rte_common.h>
+
+#include <vring/run.h>
+
+#include "guest_run.h"
+
+/* A shorter run that ends at a frame which needs a closer look is left to the general way. */
+#define RUN_WORTHWHILE 4
+
+/* Bits that all heads of a burst have in their first 16 bytes, and bits that any has. */
+typedef uint64_t head_words __attribute__((vector_size(16)));
+
+struct flow {
+	head_words all, any;
+};
+
+static __rte_always_inline void flow_add(struct flow *flow, head_words words)
+{
+	flow->all &= words;
+	flow->any |= words;
+}
+
+/* Whether the addresses and the EtherType, 14 bytes, are the same in all. */
+static __rte_always_inline bool flow_is_one(const struct flow *flow)
+{
+	head_words apart = flow->all ^ flow->any;
+
+	return (apart[0] | apart[1] << 16) == 0;
+}
+
+/* Whether some frame may be tagged: its EtherType, bytes 12 and 13, is 0x8100. */
+static __rte_always_inline bool flow_may_be_tagged(const struct flow *flow)
+{
+	return (flow->any[1] >> 32 & 0x81) == 0x81;
+}
+
+/*
+ * What nearly all frames of runs have in common, once and not per frame: `is_preset` says that it is in place. Whoever
+ * writes anything else into the batch's frames takes it back.
+ */
+static __attribute__((noinline)) void preset(struct frame_batch *batch)
+{
+	for (unsigned int i = 0; i < FRAME_BURST; i++)
+		batch->frames[i] = (struct frame){
+			.head = batch->rooms[i].head,
+			.pieces = &batch->burst.pieces[i],
+		};
+	batch->is_preset = true;
+}
+
+/* Makes frame i of buffer i, as if it were not tagged and its offload words said nothing. */
+static __rte_always_inline head_words take_plain(struct frame_batch *batch, size_t i)
+{
+	const uint8_t *bytes = (const uint8_t *)batch->run.hva[i] + GUEST_RUN_HEADER_LEN;
+	uint32_t len = batch->run.len[i] - GUEST_RUN_HEADER_LEN;
+	struct vring_piece *piece = &batch->burst.pieces[i];
+	struct frame *frame = &batch->frames[i];
+	uint8_t *head = batch->rooms[i].head;
+	head_words words;
+
+	frame->len = len;
+	if (likely(len >= FRAME_HEAD_PLAIN)) {
+		frame->head_len = FRAME_HEAD_PLAIN;
+		frame->n_pieces = len > FRAME_HEAD_PLAIN;
+		copy_64(head, bytes);
+	} else {
+		frame->head_len = (uint16_t)len;
+		frame->n_pieces = 0;
+		copy_head(head, bytes, len);
+	}
+	piece->hva = (uint8_t *)(uintptr_t)bytes + FRAME_HEAD_PLAIN;
+	piece->len = len - FRAME_HEAD_PLAIN;
+	memcpy(&words, head, sizeof(words));
+	return words;
+}
+
+/* Frame i of buffer i, whatever it is. False: it is to be dropped, and that takes the general way. */
+static __attribute__((noinline)) bool take_any(
+	const struct guest_rx_queue *queue, struct frame_batch *batch, size_t i)
+{
+	struct vring_piece *piece = &batch->burst.pieces[i];
+	struct vring_buffer buffer = { .pieces = piece, .n_pieces = 1, .len = batch->run.len[i] };
+
+	*piece = (struct vring_piece){ .hva = (uint8_t *)batch->run.hva[i], .len = buffer.len };
+	batch->is_preset = false;
+	return guest_frame_take(queue, &buffer, &batch->frames[i], &batch->rooms[i]) ==
+	       N_DROP_REASONS;
+}
+
+/* Looks at every frame's tag. Returns how many frames there are before one that is to be dropped. */
+static __attribute__((noinline)) int tags_read(struct frame_batch *batch, int n)
+{
+	batch->is_preset = false;
+	for (int i = 0; i < n; i++) {
+		if (!frame_read_tag(&batch->frames[i]))
+			return i;
+	}
+	return n;
+}
+
+static __rte_always_inline int run_receive(struct guest_rx_queue *queue, struct frame_batch *batch,
+	unsigned int max, bool offloads)
+{
+	struct flow flow = { .all = { ~0ULL, ~0ULL } };
+	struct vring_run *run = &batch->run;
+	bool is_plain = true;
+	int n = vring_run_peek(&queue->ring->device, run, VRING_READABLE,
+		GUEST_RUN_HEADER_LEN + FRAME_LEN_MIN, GUEST_RUN_HEADER_LEN + FRAME_LEN_MAX, max);
+	int n_good = n;
+
+	if (n <= 0)
+		return n;
+	if (unlikely(!batch->is_preset))
+		preset(batch);
+	batch->is_run = true;
+	/* Some at a time; addresses that are left over from earlier do no harm. */
+	for (int i = 0; i < n; i += 4) {
+		__builtin_prefetch((const uint8_t *)run->hva[i] + GUEST_RUN_HEADER_LEN);
+		__builtin_prefetch((const uint8_t *)run->hva[i + 1] + GUEST_RUN_HEADER_LEN);
+		__builtin_prefetch((const uint8_t *)run->hva[i + 2] + GUEST_RUN_HEADER_LEN);
+		__builtin_prefetch((const uint8_t *)run->hva[i + 3] + GUEST_RUN_HEADER_LEN);
+	}
+	for (size_t i = 0; i < (size_t)n; i++) {
+		if (offloads) {
+			uint16_t flags_and_type;
+
+			memcpy(&flags_and_type, (const void *)run->hva[i], sizeof(flags_and_type));
+			if (flags_and_type != 0) {
+				is_plain = false;
+				if (take_any(queue, batch, i))
+					continue;
+				n_good = (int)i;
+				break;
+			}
+		}
+		flow_add(&flow, take_plain(batch, i));
+	}
+	if (unlikely(flow_may_be_tagged(&flow)))
+		n_good = tags_read(batch, n_good);
+	batch->is_one_flow = is_plain && flow_is_one(&flow);
+	return n_good == n || n_good >= RUN_WORTHWHILE ? n_good : VRING_RUN_ODD;
+}
+
+static int run_receive_plain(
+	struct guest_rx_queue *queue, struct frame_batch *batch, unsigned int max)
+{
+	return run_receive(queue, batch, max, false);
+}
+
+static int run_receive_offloads(
+	struct guest_rx_queue *queue, struct frame_batch *batch, unsigned int max)
+{
+	return run_receive(queue, batch, max, true);
+}
+
+/* How many bytes a frame has, in the head and in how many pieces: three fields that are read at once. */
+static __rte_always_inline uint64_t cut_of(const struct frame *frame)
+{
+	uint64_t cut;
+
+	_Static_assert(offsetof(struct frame, head_len) == offsetof(struct frame, len) + 4 &&
+			offsetof(struct frame, n_pieces) == offsetof(struct frame, len) + 6,
+		"one word");
+	memcpy(&cut, &frame->len, sizeof(cut));
+	return cut;
+}
+
+#define CUT(n_head, n_pieces) ((n_head) | (n_pieces) << 16)
+
+/* Bytes of a frame that is not cut as those of runs are. */
+static __attribute__((noinline)) void give_bytes(const struct frame *frame, uint8_t *to)
+{
+	copy_bytes(to, frame->head, frame->head_len);
+	to += frame->head_len;
+	for (unsigned int i = 0; i < frame->n_pieces; i++) {
+		copy_bytes(to, frame->pieces[i].hva, frame->pieces[i].len);
+		to += frame->pieces[i].len;
+	}
+}
+
+/* Copies a frame with its header into a buffer that holds it; `cut` as of cut_of(), less the length. */
+static __rte_always_inline void give_plain(
+	const struct frame *frame, uint32_t cut, uint8_t *to, uint64_t header_mask)
+{
+	uint32_t rest = frame->offload.csum_offset | 1u << 16; /* num_buffers */
+	uint64_t words;
+
+	memcpy(&words, &frame->offload, sizeof(words));
+	words &= header_mask;
+	memcpy(to, &words, sizeof(words));
+	memcpy(to + sizeof(words), &rest, sizeof(rest));
+	to += GUEST_RUN_HEADER_LEN;
+	if (likely(cut == CUT(FRAME_HEAD_PLAIN, 0))) {
+		copy_64(to, frame->head);
+	} else if (likely(cut == CUT(FRAME_HEAD_PLAIN, 1))) {
+		const struct vring_piece piece = *frame->pieces;
+
+		copy_64(to, frame->head);
+		copy_bytes(to + FRAME_HEAD_PLAIN, piece.hva, piece.len);
+	} else {
+		give_bytes(frame, to);
+	}
+}
+
+/*
+ * Copies frames, one into each of n buffers, and notes how many bytes each took. Stops before a frame that is longer than
+ * its buffer. Returns how many were copied.
+ */
+static __rte_always_inline unsigned int give_run(const struct vring_run *run,
+	struct frame *const *frames, unsigned int n, uint64_t header_mask, uint32_t *lengths)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		const struct frame *frame = frames[i];
+		uint64_t cut = cut_of(frame);
+
+		lengths[i] = GUEST_RUN_HEADER_LEN + (uint32_t)cut;
+		if (unlikely(lengths[i] > run->len[i]))
+			break;
+		give_plain(frame, (uint32_t)(cut >> 32), (uint8_t *)run->hva[i], header_mask);
+	}
+	return (unsigned int)i;
+}
+
+static unsigned int run_send(struct guest_tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	struct vring_device *device = &queue->ring->device;
+	uint16_t mtu = queue->base.port->mtu;
+	/* Some longer ones are within the MTU, with a tag or to be segmented: the general way looks closer. */
+	uint32_t max = mtu == 0 ? UINT32_MAX : GUEST_RUN_HEADER_LEN + FRAME_LEN_MIN + (uint32_t)mtu;
+	/* `flags` is the first byte. */
+	uint64_t header_mask = queue->checks_csum ? ~0ULL : ~(uint64_t)VIRTIO_NET_HDR_F_DATA_VALID;
+	uint32_t lengths[VRING_RUN_MAX];
+	struct vring_run run;
+	unsigned int done = 0;
+	uint64_t bytes = 0;
+
+	while (done < n) {
+		int n_buffers = vring_run_peek(device, &run, VRING_WRITABLE, GUEST_RUN_HEADER_LEN,
+			UINT32_MAX, n - done);
+		unsigned int n_given;
+
+		if (n_buffers <= 0)
+			break;
+		if (max != UINT32_MAX) {
+			for (int i = 0; i < n_buffers; i++)
+				run.len[i] = RTE_MIN(run.len[i], max);
+		}
+		n_given = give_run(
+			&run, frames + done, (unsigned int)n_buffers, header_mask, lengths);
+		for (unsigned int i = 0; i < n_given; i++)
+			bytes += lengths[i];
+		vring_run_return_written(device, &run, lengths, n_given);
+		done += n_given;
+		if (n_given < (unsigned int)n_buffers)
+			break;
+	}
+	if (done == 0)
+		return 0;
+	vring_device_publish(device);
+	counters->tx_packets += done;
+	counters->tx_bytes += bytes - done * (uint64_t)GUEST_RUN_HEADER_LEN;
+	return done;
+}
+
+#define GUEST_RUN_OPS(name)                                                                        \
+	const struct guest_run_ops name[2] = {                                                     \
+		{ run_receive_plain, run_send },                                                   \
+		{ run_receive_offloads, run_send },                                                \
+	}
+
+#endif
