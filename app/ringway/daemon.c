@@ -13,6 +13,7 @@
 #include <gmem/guard.h>
 #include <port/guest.h>
 #include <port/nic.h>
+#include <vring/run.h>
 
 #include "daemon.h"
 #include "eal.h"
@@ -315,6 +316,27 @@ static int topology_start(
 	return 0;
 }
 
+/* Before any ring is. */
+static int simd_choose(enum config_simd wanted, char *error, size_t error_size)
+{
+	static const enum vring_isa isas[] = {
+		[CONFIG_SIMD_AUTO] = VRING_N_ISAS - 1,
+		[CONFIG_SIMD_PORTABLE] = VRING_ISA_PORTABLE,
+		[CONFIG_SIMD_AVX2] = VRING_ISA_AVX2,
+		[CONFIG_SIMD_AVX512] = VRING_ISA_AVX512,
+	};
+
+	vring_isa_limit(isas[wanted]);
+	if (wanted == CONFIG_SIMD_AUTO || vring_isa_best() == isas[wanted])
+		return 0;
+	snprintf(error, error_size,
+		"workers.simd: value '%s' is not allowed; allowed on this CPU: auto, portable%s; "
+		"write auto",
+		vring_isa_name(isas[wanted]),
+		vring_isa_best() == VRING_ISA_AVX2 ? ", avx2" : "");
+	return -ENOTSUP;
+}
+
 static int daemon_start(struct daemon *daemon, const struct config *config,
 	const struct workers_config *workers, char *error, size_t error_size)
 {
@@ -326,6 +348,8 @@ static int daemon_start(struct daemon *daemon, const struct config *config,
 	};
 	int rc = events_start(daemon, error, error_size);
 
+	if (rc == 0)
+		rc = simd_choose(config->workers.simd, error, error_size);
 	if (rc != 0)
 		return rc;
 	daemon->port_host.changed = on_ports_changed;
@@ -395,9 +419,9 @@ int daemon_run(const struct config *config)
 	if (rc != 0) {
 		log_error("%s", error);
 	} else {
-		log_info("ready: %u ports, %u bridges, %u workers, control socket %s",
+		log_info("ready: %u ports, %u bridges, %u workers (%s), control socket %s",
 			config->n_ports, config->n_bridges, workers_count(daemon->workers),
-			config->control.path);
+			vring_isa_name(vring_isa_best()), config->control.path);
 		event_base_dispatch(daemon->events);
 	}
 	daemon_stop(daemon);

@@ -16,6 +16,14 @@ static const struct choice log_levels[] = {
 	{NULL, 0},
 };
 
+static const struct choice simd_names[] = {
+	{"auto", CONFIG_SIMD_AUTO},
+	{"portable", CONFIG_SIMD_PORTABLE},
+	{"avx2", CONFIG_SIMD_AVX2},
+	{"avx512", CONFIG_SIMD_AVX512},
+	{NULL, 0},
+};
+
 static const struct choice hugepages[] = {
 	{"auto", CONFIG_HUGEPAGES_AUTO},
 	{"never", CONFIG_HUGEPAGES_NEVER},
@@ -238,6 +246,8 @@ static const struct key_rule worker_keys[] = {
 	KEY("cpus", read_cpus, offsetof(__typeof__(((struct config *)0)->workers), cpus),
 		"a CPU list such as \"1,3-5\"", .next = "see 'lscpu -e' for the CPUs there are",
 		.count_offset = offsetof(__typeof__(((struct config *)0)->workers), n_cpus)),
+	KEY("simd", reader_choice, offsetof(__typeof__(((struct config *)0)->workers), simd),
+		"auto, portable, avx2, avx512", .choices = simd_names),
 };
 
 static const struct key_rule bridge_keys[] = {

@@ -122,6 +122,10 @@ static const struct row {
 		"correct "
 		"the value",
 		1},
+	{"workers: {simd: sse9}\n",
+		"workers.simd: value 'sse9' is not allowed; allowed: auto, portable, avx2, avx512; "
+		"correct the value",
+		1},
 	{"memory: {hugepages: yes}\n",
 		"memory.hugepages: value 'yes' is not allowed; allowed: auto, never; correct the "
 		"value",

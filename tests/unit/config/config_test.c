@@ -75,6 +75,7 @@ static void sample_with_every_kind_of_port_loads(void **state)
 		assert_int_equal(p[i].cross_connect_index, -1);
 		assert_string_equal(p[i].bridge_name, "");
 	}
+	assert_int_equal(c->workers.simd, CONFIG_SIMD_AUTO);
 	assert_int_equal(c->bridges[0].age_s, 300);
 	assert_int_equal(c->bridges[0].fdb_max, 65536);
 	assert_string_equal(c->control.path, "/run/ringway/control.sock");

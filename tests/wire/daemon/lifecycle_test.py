@@ -17,7 +17,7 @@ STOP_LIMIT_S = 5
 class StartAndStop(DaemonTest):
     def test_ready_line_names_ports_bridges_and_control_socket(self):
         daemon = self.start(['a', 'b'], [{'name': 'br0', 'ports': ['a', 'b']}])
-        self.assertRegex(daemon.log(), r'ready: 2 ports, 1 bridges, 1 workers, control socket ' + daemon.control)
+        self.assertRegex(daemon.log(), r'ready: 2 ports, 1 bridges, 1 workers \(\w+\), control socket ' + daemon.control)
         for path in (daemon.control, self.path('a.sock'), self.path('b.sock')):
             self.assertTrue(stat.S_ISSOCK(os.stat(path).st_mode), path)
 

@@ -114,6 +114,14 @@ struct config_cross_connect {
 	uint32_t line;
 };
 
+/* Widest vectors of the CPU that workers use. */
+enum config_simd {
+	CONFIG_SIMD_AUTO, /* what the CPU has */
+	CONFIG_SIMD_PORTABLE,
+	CONFIG_SIMD_AVX2,
+	CONFIG_SIMD_AVX512,
+};
+
 enum config_hugepages {
 	CONFIG_HUGEPAGES_AUTO,  /* use them where there are enough, say so where not */
 	CONFIG_HUGEPAGES_NEVER, /* do not look */
@@ -123,6 +131,7 @@ struct config {
 	struct {
 		uint16_t *cpus;  /* in the order of the file, each once */
 		uint32_t n_cpus; /* 0: not given; the allowed CPUs but one */
+		enum config_simd simd;
 	} workers;
 	struct config_port *ports;
 	uint32_t n_ports;
