@@ -114,6 +114,32 @@ static __attribute__((noinline)) int tags_read(struct frame_batch *batch, int n)
 	return n;
 }
 
+/*
+ * Both ask for lines of the first n buffers, some at a time; what the addresses behind them are, left over from earlier,
+ * does no harm. A line that another CPU has written to is waited for, and one that is to be written to as well: asked for
+ * together, many come in the time of one.
+ */
+static __rte_always_inline void prefetch_to_read(const struct vring_run *run, int n, uint32_t offset)
+{
+	for (int i = 0; i < n; i += 4) {
+		__builtin_prefetch((const uint8_t *)run->hva[i] + offset);
+		__builtin_prefetch((const uint8_t *)run->hva[i + 1] + offset);
+		__builtin_prefetch((const uint8_t *)run->hva[i + 2] + offset);
+		__builtin_prefetch((const uint8_t *)run->hva[i + 3] + offset);
+	}
+}
+
+/* Drivers like to put the header where a line ends, so there are two. */
+static __rte_always_inline void prefetch_to_write(const struct vring_run *run, int n)
+{
+	for (int i = 0; i < n; i += 2) {
+		__builtin_prefetch((const uint8_t *)run->hva[i], 1);
+		__builtin_prefetch((const uint8_t *)run->hva[i] + GUEST_RUN_HEADER_LEN, 1);
+		__builtin_prefetch((const uint8_t *)run->hva[i + 1], 1);
+		__builtin_prefetch((const uint8_t *)run->hva[i + 1] + GUEST_RUN_HEADER_LEN, 1);
+	}
+}
+
 static __rte_always_inline int run_receive(struct guest_rx_queue *queue, struct frame_batch *batch,
 	unsigned int max, bool offloads)
 {
@@ -129,13 +155,8 @@ static __rte_always_inline int run_receive(struct guest_rx_queue *queue, struct 
 	if (unlikely(!batch->is_preset))
 		preset(batch);
 	batch->is_run = true;
-	/* Some at a time; addresses that are left over from earlier do no harm. */
-	for (int i = 0; i < n; i += 4) {
-		__builtin_prefetch((const uint8_t *)run->hva[i] + GUEST_RUN_HEADER_LEN);
-		__builtin_prefetch((const uint8_t *)run->hva[i + 1] + GUEST_RUN_HEADER_LEN);
-		__builtin_prefetch((const uint8_t *)run->hva[i + 2] + GUEST_RUN_HEADER_LEN);
-		__builtin_prefetch((const uint8_t *)run->hva[i + 3] + GUEST_RUN_HEADER_LEN);
-	}
+	/* Without offloads nobody reads the header's line, which may be another than the frame's. */
+	prefetch_to_read(run, n, offloads ? 0 : GUEST_RUN_HEADER_LEN);
 	for (size_t i = 0; i < (size_t)n; i++) {
 		if (offloads) {
 			uint16_t flags_and_type;
@@ -260,6 +281,7 @@ static unsigned int run_send(struct guest_tx_queue *queue, struct port_counters 
 
 		if (n_buffers <= 0)
 			break;
+		prefetch_to_write(&run, n_buffers);
 		if (max != UINT32_MAX) {
 			for (int i = 0; i < n_buffers; i++)
 				run.len[i] = RTE_MIN(run.len[i], max);
