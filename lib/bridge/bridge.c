@@ -202,10 +202,11 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 		i++;
 		if (lane == NULL)
 			continue;
-		if (likely(is_one_flow))
-			i += lane_append(lane, &frames[i], n - i);
-		else
-			i += follow(lane, &frames[i], n - i, addresses);
+		if (likely(is_one_flow)) {
+			lane_append(forwarder, lane, frames, i, n);
+			break;
+		}
+		i += follow(lane, &frames[i], n - i, addresses);
 	}
 	lanes_flush(forwarder);
 }

@@ -3,6 +3,8 @@
 #ifndef BRIDGE_LANE_H
 #define BRIDGE_LANE_H
 
+#include <string.h>
+
 #include <bridge/forward.h>
 
 /* Appends a frame to the lane; lanes_flush() sends it. */
@@ -14,15 +16,24 @@ static inline void lane_put(struct forwarder *forwarder, struct lane *lane, stru
 	lane->needs |= frame->needs;
 }
 
-/* Appends n frames that lie side by side and need nothing to a lane that has some already. Returns n. */
-static inline unsigned int lane_append(struct lane *lane, struct frame *frames, unsigned int n)
+/* Pointers to n <= FRAME_BURST frames that lie side by side. */
+static inline struct frame **frames_list(struct forwarder *forwarder, struct frame *frames)
 {
-	struct frame **to = &lane->frames[lane->n];
+	if (unlikely(forwarder->list[0] != frames)) {
+		for (unsigned int i = 0; i < FRAME_BURST; i++)
+			forwarder->list[i] = &frames[i];
+	}
+	return forwarder->list;
+}
 
-	for (unsigned int i = 0; i < n; i++)
-		to[i] = &frames[i];
-	lane->n += (uint16_t)n;
-	return n;
+/* Appends frames [i, n) of a burst, which need nothing, to a lane that has frame i - 1 already. */
+static inline void lane_append(struct forwarder *forwarder, struct lane *lane,
+	struct frame *frames, unsigned int i, unsigned int n)
+{
+	struct frame **list = frames_list(forwarder, frames);
+
+	memcpy(&lane->frames[lane->n], &list[i], (n - i) * sizeof(*list));
+	lane->n += (uint16_t)(n - i);
 }
 
 /* Sends what was put into lanes; what finds no room is dropped and counted. */

@@ -101,6 +101,30 @@ static int refuse_count(unsigned int n, char *error, size_t error_size)
 	return -E2BIG;
 }
 
+void gmem_index(struct gmem *mem)
+{
+	const struct gmem_region *last;
+	uint64_t span;
+	unsigned int r = 0;
+
+	mem->n_slots = 0;
+	if (mem->n_regions == 0)
+		return;
+	last = &mem->regions[mem->n_regions - 1];
+	mem->slot_base = mem->regions[0].gpa;
+	span = last->gpa + (last->size - 1) - mem->slot_base; /* the last byte's distance */
+	for (mem->slot_shift = 0; span >> mem->slot_shift >= GMEM_SLOTS_MAX; mem->slot_shift++)
+		;
+	mem->n_slots = (uint32_t)(span >> mem->slot_shift) + 1;
+	for (uint32_t i = 0; i < mem->n_slots; i++) {
+		uint64_t start = mem->slot_base + ((uint64_t)i << mem->slot_shift);
+
+		while (start > mem->regions[r].gpa + (mem->regions[r].size - 1))
+			r++;
+		mem->slots[i] = r;
+	}
+}
+
 int gmem_create(const struct gmem_region_spec *specs, unsigned int n, struct gmem **mem,
 	char *error, size_t error_size)
 {
@@ -121,6 +145,7 @@ int gmem_create(const struct gmem_region_spec *specs, unsigned int n, struct gme
 			return ret;
 		}
 	}
+	gmem_index(table);
 	*mem = table;
 	return 0;
 }
@@ -159,6 +184,7 @@ int gmem_create_with(const struct gmem *old, const struct gmem_region_spec *spec
 		gmem_free(table);
 		return ret;
 	}
+	gmem_index(table);
 	*mem = table;
 	return 0;
 }
@@ -191,6 +217,7 @@ int gmem_create_without(const struct gmem *old, uint64_t gpa, uint64_t uva, uint
 	table->n_regions--;
 	memmove(&table->regions[at], &table->regions[at + 1],
 		(table->n_regions - at) * sizeof(table->regions[0]));
+	gmem_index(table);
 	*mem = table;
 	return 0;
 }
@@ -217,6 +244,7 @@ int gmem_create_identity(void *address, uint64_t size, struct gmem **mem)
 		.uva = (uintptr_t)address,
 		.hva = address,
 	};
+	gmem_index(table);
 	*mem = table;
 	return 0;
 }
@@ -236,9 +264,20 @@ bool gmem_is_broken(const struct gmem *mem)
 static const struct gmem_region *find(const struct gmem *mem, uint64_t gpa)
 {
 	const struct gmem_region *region;
-	unsigned int low = 0;
+	unsigned int low = 0, first;
 	unsigned int high = mem->n_regions;
 
+	if (mem->n_slots != 0) {
+		uint64_t slot = (gpa - mem->slot_base) >> mem->slot_shift;
+
+		if (slot >= mem->n_slots)
+			return NULL;
+		/* It is not before the first that ends in or behind this slot, nor behind the next one's. */
+		low = mem->slots[slot];
+		if (slot + 1 < mem->n_slots)
+			high = mem->slots[slot + 1] + 1;
+	}
+	first = low;
 	/* The last region that starts at or before gpa. */
 	while (low < high) {
 		unsigned int middle = (low + high) / 2;
@@ -248,7 +287,7 @@ static const struct gmem_region *find(const struct gmem *mem, uint64_t gpa)
 		else
 			high = middle;
 	}
-	if (low == 0)
+	if (low == first)
 		return NULL;
 	region = &mem->regions[low - 1];
 	return gpa - region->gpa < region->size ? region : NULL;

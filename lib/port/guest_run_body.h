@@ -119,13 +119,14 @@ static __attribute__((noinline)) int tags_read(struct frame_batch *batch, int n)
  * does no harm. A line that another CPU has written to is waited for, and one that is to be written to as well: asked for
  * together, many come in the time of one.
  */
-static __rte_always_inline void prefetch_to_read(const struct vring_run *run, int n, uint32_t offset)
+static __rte_always_inline void prefetch_to_read(
+	const struct vring_run *run, int n, uint32_t offset)
 {
 	for (int i = 0; i < n; i += 4) {
-		__builtin_prefetch((const uint8_t *)run->hva[i] + offset);
-		__builtin_prefetch((const uint8_t *)run->hva[i + 1] + offset);
-		__builtin_prefetch((const uint8_t *)run->hva[i + 2] + offset);
-		__builtin_prefetch((const uint8_t *)run->hva[i + 3] + offset);
+		__builtin_prefetch((const void *)(run->hva[i] + offset));
+		__builtin_prefetch((const void *)(run->hva[i + 1] + offset));
+		__builtin_prefetch((const void *)(run->hva[i + 2] + offset));
+		__builtin_prefetch((const void *)(run->hva[i + 3] + offset));
 	}
 }
 
@@ -133,10 +134,10 @@ static __rte_always_inline void prefetch_to_read(const struct vring_run *run, in
 static __rte_always_inline void prefetch_to_write(const struct vring_run *run, int n)
 {
 	for (int i = 0; i < n; i += 2) {
-		__builtin_prefetch((const uint8_t *)run->hva[i], 1);
-		__builtin_prefetch((const uint8_t *)run->hva[i] + GUEST_RUN_HEADER_LEN, 1);
-		__builtin_prefetch((const uint8_t *)run->hva[i + 1], 1);
-		__builtin_prefetch((const uint8_t *)run->hva[i + 1] + GUEST_RUN_HEADER_LEN, 1);
+		__builtin_prefetch((const void *)run->hva[i], 1);
+		__builtin_prefetch((const void *)(run->hva[i] + GUEST_RUN_HEADER_LEN), 1);
+		__builtin_prefetch((const void *)run->hva[i + 1], 1);
+		__builtin_prefetch((const void *)(run->hva[i + 1] + GUEST_RUN_HEADER_LEN), 1);
 	}
 }
 

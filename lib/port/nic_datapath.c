@@ -239,34 +239,38 @@ static __rte_always_inline bool have_spares(struct nic_tx *queue, unsigned int n
 	return true;
 }
 
-/* A copy of a frame that one mbuf takes, in one of those in stock. */
-static __rte_always_inline struct rte_mbuf *copy_to_spare(
-	struct nic_tx *queue, const struct frame *frame)
+/* Makes a fresh mbuf a copy of a frame that one takes. */
+static __rte_always_inline void copy_to_fresh(struct rte_mbuf *mbuf, const struct frame *frame)
 {
-	struct rte_mbuf *mbuf = queue->spare[--queue->n_spare];
-	uint8_t *data = mbuf_rearm(mbuf, RTE_MAX(frame->len, (uint32_t)NIC_FRAME_LEN_MIN));
+	uint32_t len = frame->len;
+	uint8_t *data = mbuf_rearm(mbuf, len);
 
-	if (likely(frame->head_len == FRAME_HEAD_PLAIN)) {
+	if (likely(frame->head_len == FRAME_HEAD_PLAIN))
 		memcpy(data, frame->head, FRAME_HEAD_PLAIN);
-		data += FRAME_HEAD_PLAIN;
-	} else {
+	else
 		memcpy(data, frame->head, frame->head_len);
-		data += frame->head_len;
-	}
+	data += frame->head_len;
 	for (unsigned int i = 0; i < frame->n_pieces; i++) {
 		rte_memcpy(data, frame->pieces[i].hva, frame->pieces[i].len);
 		data += frame->pieces[i].len;
 	}
-	if (unlikely(frame->len < NIC_FRAME_LEN_MIN))
-		memset(data, 0, NIC_FRAME_LEN_MIN - frame->len);
-	return mbuf;
+	if (unlikely(len < NIC_FRAME_LEN_MIN)) {
+		memset(data, 0, NIC_FRAME_LEN_MIN - len);
+		mbuf->pkt_len = mbuf->data_len = NIC_FRAME_LEN_MIN;
+	}
 }
 
 static struct rte_mbuf *copy_frame(struct nic_tx *queue, const struct frame *frame)
 {
+	struct rte_mbuf *mbuf;
+
 	if (frame->len > queue->room)
 		return offload_copy_to_mbuf(frame, queue->pool);
-	return have_spares(queue, 1) ? copy_to_spare(queue, frame) : NULL;
+	if (!have_spares(queue, 1))
+		return NULL;
+	mbuf = queue->spare[--queue->n_spare];
+	copy_to_fresh(mbuf, frame);
+	return mbuf;
 }
 
 static bool goes_by_reference(const struct nic_tx *queue, const struct frame *frame)
@@ -403,27 +407,30 @@ static unsigned int send_plain(struct nic_tx *queue, struct port_counters *count
 	struct frame *const *frames, unsigned int n)
 {
 	const uint32_t max_len = RTE_MIN((uint32_t)queue->room, (uint32_t)queue->mtu + FRAME_ETHER_LEN);
-	struct rte_mbuf *mbufs[FRAME_BURST];
+	struct rte_mbuf **mbufs;
 	unsigned int n_loaded, n_sent;
 	uint64_t bytes = 0;
 
 	if (!have_spares(queue, n))
 		return 0;
+	mbufs = &queue->spare[queue->n_spare - n];
 	for (n_loaded = 0; n_loaded < n; n_loaded++) {
 		const struct frame *frame = frames[n_loaded];
 
 		if (unlikely(!is_plain_departure(frame, max_len)))
 			break;
 		bytes += frame->len;
-		mbufs[n_loaded] = copy_to_spare(queue, frame);
+		copy_to_fresh(mbufs[n_loaded], frame);
 	}
 	n_sent = rte_eth_tx_burst(queue->eth_port, queue->tx.index, mbufs, (uint16_t)n_loaded);
 	if (unlikely(n_sent < n_loaded)) {
 		queue->tx.full_reason = DROP_NIC_QUEUE_FULL;
 		for (unsigned int i = n_sent; i < n_loaded; i++)
 			bytes -= frames[i]->len;
-		rte_pktmbuf_free_bulk(mbufs + n_sent, n_loaded - n_sent);
 	}
+	/* What was not sent is as good as fresh. */
+	memmove(mbufs, mbufs + n_sent, (n - n_sent) * sizeof(*mbufs));
+	queue->n_spare -= (uint16_t)n_sent;
 	counters->tx_packets += n_sent;
 	counters->tx_bytes += bytes;
 	return n_sent;

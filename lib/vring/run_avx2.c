@@ -58,6 +58,17 @@ static inline __attribute__((always_inline)) unsigned int lanes_signs(lanes v)
 	return (unsigned int)_mm256_movemask_pd((__m256d)v);
 }
 
+static inline __attribute__((always_inline)) lanes lanes_gather_u32(const uint32_t *from, lanes at)
+{
+	return (lanes)_mm256_cvtepu32_epi64(
+		_mm256_i64gather_epi32((const int *)from, (__m256i)at, 4));
+}
+
+static inline __attribute__((always_inline)) lanes lanes_gather_u64(const uint64_t *from, lanes at)
+{
+	return (lanes)_mm256_i64gather_epi64((const long long *)from, (__m256i)at, 8);
+}
+
 static inline __attribute__((always_inline)) lanes lanes_from_u16(const uint16_t *from)
 {
 	return (lanes)_mm256_cvtepu16_epi64(_mm_loadu_si64(from));

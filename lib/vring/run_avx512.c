@@ -58,6 +58,16 @@ static inline __attribute__((always_inline)) unsigned int lanes_signs(lanes v)
 	return _mm512_movepi64_mask((__m512i)v);
 }
 
+static inline __attribute__((always_inline)) lanes lanes_gather_u32(const uint32_t *from, lanes at)
+{
+	return (lanes)_mm512_cvtepu32_epi64(_mm512_i64gather_epi32((__m512i)at, from, 4));
+}
+
+static inline __attribute__((always_inline)) lanes lanes_gather_u64(const uint64_t *from, lanes at)
+{
+	return (lanes)_mm512_i64gather_epi64((__m512i)at, from, 8);
+}
+
 static inline __attribute__((always_inline)) lanes lanes_from_u16(const uint16_t *from)
 {
 	return (lanes)_mm512_cvtepu16_epi64(_mm_loadu_si128((const __m128i_u *)from));

@@ -7,6 +7,7 @@
 #ifndef VRING_RUN_INTERNAL_H
 #define VRING_RUN_INTERNAL_H
 
+#include <stddef.h>
 #include <string.h>
 
 #include <vring/run.h>

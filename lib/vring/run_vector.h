@@ -7,37 +7,77 @@
  *     lanes_load_each(table, heads, &a, &w)
  *     lanes_store_row(desc, a, w)
  *     lanes_signs(v)                   bit i: lane i is negative as a signed number
+ *     lanes_gather_u32/u64(p, v)       p[lane] for each lane
  *     lanes_from_u16/u32(p), lanes_to_u16/u32/u64(p, v)
  *
  * The rest is the compiler's vector extensions: operators work lane by lane, and a scalar counts for every lane.
  *
  * One buffer's way: available entry -> descriptor -> classify(): shape, length and region checked, address translated ->
- * columns of the run. And back: columns -> used entries. The first buffer that is not in the region used last, or not
- * plain, is left with all behind it to run_portable.c, and so are the last few that do not fill a vector.
+ * columns of the run. And back: columns -> used entries. The first buffer that is not plain is left with all behind it to
+ * run_portable.c, and so are the last few that do not fill a vector.
  */
 #ifndef VRING_RUN_VECTOR_H
 #define VRING_RUN_VECTOR_H
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
+/* The region of each lane. */
+struct places {
+	lanes gpa, size, hva;
+};
+
+static ALWAYS_INLINE struct places places_cached(const struct gmem_cache *cache)
+{
+	const lanes zero = {0};
+
+	return (struct places){cache->gpa + zero, cache->size + zero, (uintptr_t)cache->hva + zero};
+}
+
+/* Where gmem.h says that addresses may be; what is not there is found out when it is checked. */
+static ALWAYS_INLINE struct places places_find(const struct gmem *mem, lanes addr)
+{
+	const uint64_t *regions = (const uint64_t *)mem->regions;
+	const unsigned int n_words = sizeof(mem->regions[0]) / sizeof(uint64_t);
+	lanes slot = (addr - mem->slot_base) >> mem->slot_shift;
+	lanes at;
+
+	slot &= (lanes)(slot < mem->n_slots);
+	at = lanes_gather_u32(mem->slots, slot) * n_words;
+	return (struct places){
+		.gpa = lanes_gather_u64(regions, at + offsetof(struct gmem_region, gpa) / 8),
+		.size = lanes_gather_u64(regions, at + offsetof(struct gmem_region, size) / 8),
+		.hva = lanes_gather_u64(regions, at + offsetof(struct gmem_region, hva) / 8),
+	};
+}
+
 /*
  * Checks and translates LANES descriptors in private memory and puts them into the run from `at` on. All tests are
  * brought into sign bits, which every instruction set can collect at once. False if one of them is not plain or not in
- * the cached region; then nothing of them counts.
+ * its place; then nothing of them counts.
  */
 static ALWAYS_INLINE bool classify(struct vring_run *run, unsigned int at, lanes addr, lanes word,
-	const struct run_limits *limits, const struct gmem_cache *cache)
+	const struct run_limits *limits, struct places places)
 {
-	/* A buffer longer than the region is not in it, and size - len below does not wrap. */
-	const uint64_t max_len = limits->max_len < cache->size ? limits->max_len : cache->size;
 	lanes len = word & UINT32_MAX;
-	lanes offset = addr - cache->gpa;
+	lanes offset = addr - places.gpa;
+	lanes left = places.size - len; /* a region has less than 2^63 bytes, so the sign says whether it wraps */
 	lanes shape = (word ^ limits->wanted) & limits->shape;
 
-	lanes_to_u64(&run->hva[at], offset + (uintptr_t)cache->hva);
+	lanes_to_u64(&run->hva[at], offset + places.hva);
 	lanes_to_u32(&run->len[at], len);
-	return lanes_signs(offset | (cache->size - len - offset) | (len - limits->min_len) |
-			   (max_len - len) | shape | -shape) == 0;
+	return lanes_signs(offset | left | (left - offset) | (len - limits->min_len) |
+			   (limits->max_len - len) | -shape) == 0;
+}
+
+/* The same wherever the buffers are; most are where the last one was. */
+static ALWAYS_INLINE bool take(const struct vring_device *ring, struct vring_run *run,
+	unsigned int at, lanes addr, lanes word, const struct run_limits *limits,
+	struct places cached)
+{
+	if (__builtin_expect(classify(run, at, addr, word, limits, cached), 1))
+		return true;
+	return ring->mem->n_slots != 0 &&
+	       classify(run, at, addr, word, limits, places_find(ring->mem, addr));
 }
 
 /* ---- Split ring (virtio 2.7) ---- */
@@ -54,7 +94,7 @@ static int split_peek(struct vring_device *ring, struct vring_run *run,
 	enum vring_direction direction, uint32_t min_len, uint32_t max_len, unsigned int max)
 {
 	const struct run_limits limits = run_limits_split(direction, min_len, max_len);
-	const struct gmem_cache cache = ring->cache;
+	const struct places cached = places_cached(&ring->cache);
 	const struct vring_desc *table = ring->desc;
 	int n = run_split_room(ring, max);
 	unsigned int n_heads, at;
@@ -71,7 +111,7 @@ static int split_peek(struct vring_device *ring, struct vring_run *run,
 			lanes_load_row(&table[run->id[at]], &addr, &word);
 		else
 			lanes_load_each(table, &run->id[at], &addr, &word);
-		if (__builtin_expect(!classify(run, at, addr, word, &limits, &cache), 0))
+		if (__builtin_expect(!take(ring, run, at, addr, word, &limits, cached), 0))
 			break;
 	}
 	if (at < n_heads)
@@ -146,7 +186,7 @@ static int packed_peek(struct vring_device *ring, struct vring_run *run,
 	enum vring_direction direction, uint32_t min_len, uint32_t max_len, unsigned int max)
 {
 	const struct run_limits limits = run_limits_packed(direction, min_len, max_len);
-	const struct gmem_cache cache = ring->cache;
+	const struct places cached = places_cached(&ring->cache);
 	const struct vring_desc *table = &ring->desc[vring_packed_slot(ring->last_avail_idx)];
 	unsigned int n, at;
 
@@ -162,7 +202,7 @@ static int packed_peek(struct vring_device *ring, struct vring_run *run,
 		lanes_load_row(&table[at], &addr, &word);
 		lanes_to_u64(&run->addr[at], addr);
 		lanes_to_u16(&run->id[at], word >> 32 & UINT16_MAX);
-		if (__builtin_expect(!classify(run, at, addr, word, &limits, &cache), 0))
+		if (__builtin_expect(!take(ring, run, at, addr, word, &limits, cached), 0))
 			break;
 	}
 	if (at < n)

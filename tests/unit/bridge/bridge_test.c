@@ -369,13 +369,13 @@ static void a_lossless_cross_connect_leaves_what_finds_no_room(void **state)
 	for (unsigned int i = 0; i < 8; i++)
 		make(i, 2, 1, -1);
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, &n_segments), 3);
+		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, false, &n_segments), 3);
 	assert_int_equal(dropped(1, DROP_GUEST_NO_BUFFERS), 0);
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, &frames[3], 5, &n_segments), 0);
+		cross_forward(forwarder, &forwarder->ports[1], 0, &frames[3], 5, false, &n_segments), 0);
 	sinks[1][0].room = 8;
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, &frames[3], 5, &n_segments), 5);
+		cross_forward(forwarder, &forwarder->ports[1], 0, &frames[3], 5, false, &n_segments), 5);
 }
 
 static void a_cross_connect_that_may_lose_drops_and_counts(void **state)
@@ -384,20 +384,20 @@ static void a_cross_connect_that_may_lose_drops_and_counts(void **state)
 	for (unsigned int i = 0; i < 8; i++)
 		make(i, 2, 1, -1);
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, NULL), 8);
+		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, false, NULL), 8);
 	assert_int_equal(dropped(1, DROP_GUEST_NO_BUFFERS), 5);
 	forwarder->ports[1].n_lanes = 0;
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, NULL), 8);
+		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, false, NULL), 8);
 	assert_int_equal(dropped(1, DROP_PORT_DOWN), 8);
 }
 
 static void a_cross_connect_keeps_queues_apart(void **state)
 {
 	make(0, 2, 1, -1);
-	cross_forward(forwarder, &forwarder->ports[1], 1, frames, 1, NULL);
+	cross_forward(forwarder, &forwarder->ports[1], 1, frames, 1, false, NULL);
 	assert_int_equal(sinks[1][1].n, 1);
-	cross_forward(forwarder, &forwarder->ports[1], 2, frames, 1, NULL);
+	cross_forward(forwarder, &forwarder->ports[1], 2, frames, 1, false, NULL);
 	assert_int_equal(sinks[1][0].n, 1);
 }
 

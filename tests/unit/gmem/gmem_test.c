@@ -355,6 +355,57 @@ static void joins_regions_adjacent_in_both_address_spaces(void **state)
 	}
 }
 
+/* Whatever the regions: far apart, of one byte, more than slots, up to the end of all addresses. */
+static void slots_find_the_region_that_a_search_finds(void **state)
+{
+	static struct {
+		struct gmem mem;
+		struct gmem_region regions[GMEM_MAX_REGIONS];
+	} table;
+	struct gmem *mem = &table.mem;
+	uint64_t random = 88172645463325252ULL;
+	unsigned int n_found = 0;
+
+	for (unsigned int round = 0; round < 300; round++) {
+		unsigned int max_shift = round % 56;
+		uint64_t gpa = round % 3 == 0 ? 0 : random >> (round % 60);
+
+		mem->n_regions = 0;
+		for (unsigned int i = 0; i < 1 + round * 7 % GMEM_MAX_REGIONS; i++) {
+			uint64_t gap, size;
+
+			random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+			gap = i % 3 == 0 ? 0 : random >> (63 - max_shift);
+			size = 1 + (random * 31 >> (63 - (max_shift < 44 ? max_shift : 44)));
+			if (gap > UINT64_MAX - gpa || size - 1 > UINT64_MAX - gpa - gap)
+				break;
+			mem->regions[mem->n_regions++] = (struct gmem_region){
+				.gpa = gpa + gap, .size = size, .hva = (uint8_t *)mem};
+			if (size > UINT64_MAX - gpa - gap)
+				break; /* up to the last byte */
+			gpa += gap + size;
+		}
+		gmem_index(mem);
+		for (unsigned int i = 0; i < 2000 && mem->n_regions > 0; i++) {
+			const struct gmem_region *near;
+			uint64_t contiguous, slow_contiguous, at;
+			uint32_t n_slots = mem->n_slots;
+			void *hva;
+
+			random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+			near = &mem->regions[random % mem->n_regions];
+			at = i % 4 == 0 ? random : i % 4 == 1 ? near->gpa - 1 : i % 4 == 2 ? near->gpa
+							: near->gpa + (near->size - 1);
+			hva = gmem_translate(mem, at, 1, &contiguous);
+			mem->n_slots = 0;
+			assert_ptr_equal(gmem_translate(mem, at, 1, &slow_contiguous), hva);
+			mem->n_slots = n_slots;
+			n_found += hva != NULL;
+		}
+	}
+	assert_in_range(n_found, 100000, 600000);
+}
+
 static void translates_uva_only_in_one_piece(void **state)
 {
 	struct gmem_region_spec specs[2] = {spec_of(file, 0, MIB, 0), spec_of(file, MIB, MIB, MIB)};
@@ -402,6 +453,7 @@ int main(void)
 		cmocka_unit_test(refuses_to_remove_what_is_not_there),
 		cmocka_unit_test(leaks_nothing_when_regions_come_and_go),
 		cmocka_unit_test(joins_regions_adjacent_in_both_address_spaces),
+		cmocka_unit_test(slots_find_the_region_that_a_search_finds),
 		cmocka_unit_test(translates_uva_only_in_one_piece),
 		cmocka_unit_test(identity_names_bytes_by_their_address),
 	};

@@ -48,6 +48,8 @@ struct forwarder {
 	unsigned int n_active, n_dirty;
 	uint16_t *active; /* lanes with frames waiting; room for every lane */
 	uint16_t *dirty;  /* lanes to notify */
+	/* Pointers to the frames of the burst that begins with list[0], which is usually where the last one did. */
+	struct frame *list[FRAME_BURST];
 	/* frames[i] of the burst in its other form, with or without tag: each has only one. */
 	struct frame retagged[FRAME_BURST];
 	struct frame_room retagged_rooms[FRAME_BURST];
@@ -63,13 +65,15 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 	const struct forward_port *ingress, struct frame *frames, unsigned int n, bool is_one_flow);
 
 /*
- * Sends n frames to the other end of a cross-connect, by the queue that belongs to the one they came in by.
+ * Sends n frames to the other end of a cross-connect, by the queue that belongs to the one they came in by. `is_one_flow`
+ * as in struct frame_batch.
  * With n_segments_done NULL frames may be lost, and all are dealt with: returns n. Else the cross-connect is lossless:
  * returns how many were dealt with, and the rest must be given again later, the same frame first. *n_segments_done
  * (0 at first, one per receive queue) is what has gone out of that frame already, if it is being segmented.
  */
 unsigned int cross_forward(struct forwarder *forwarder, const struct forward_port *egress,
-	uint16_t rx_queue_index, struct frame *frames, unsigned int n, uint16_t *n_segments_done);
+	uint16_t rx_queue_index, struct frame *frames, unsigned int n, bool is_one_flow,
+	uint16_t *n_segments_done);
 
 /* Signals every queue something was sent to since the last call. The caller has called vring_fence() after that. */
 void forward_notify(struct forwarder *forwarder);

@@ -42,9 +42,19 @@ struct gmem_region {
 	struct gmem_mapping *mapping;
 };
 
+#define GMEM_SLOTS_MAX 4096
+
+/*
+ * The span of all regions is divided into even slots, so that finding the region of an address takes the same few
+ * instructions for one region as for hundreds. A table without slots (n_slots 0) is searched.
+ */
 struct gmem {
 	unsigned int n_regions;
-	struct gmem_region regions[]; /* ascending gpa */
+	unsigned int slot_shift;
+	uint64_t slot_base;
+	uint32_t n_slots;
+	uint32_t slots[GMEM_SLOTS_MAX]; /* [(gpa - slot_base) >> slot_shift]: first region that ends in or behind it */
+	struct gmem_region regions[];   /* ascending gpa */
 };
 
 /* A region as a message describes it (vhost-user, "Memory region description"). */
@@ -84,6 +94,11 @@ void gmem_free(struct gmem *mem);
 
 /* A table over memory of our own process with gpa == uva == hva == address: driver side, tests. -ENOMEM. */
 int gmem_create_identity(void *address, uint64_t size, struct gmem **mem);
+
+/*
+ * Fills the slots from the regions. For tables that are put together by hand (tests); the functions above have done it.
+ */
+void gmem_index(struct gmem *mem);
 
 /* Whether the peer took memory away under one of the mappings (see gmem/guard.h). Such a guest must be disconnected. */
 bool gmem_is_broken(const struct gmem *mem);
