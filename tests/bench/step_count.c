@@ -8,6 +8,9 @@
  * outermost loop passes. Between two visits of it the thread's packet counters have moved by
  * exactly the packets of those rounds, so even a short window has no rounding. With --sync the
  * caller is told when the thread stands at either end, and reads the counters while it stands.
+ *
+ * With --within only what one function and those it calls execute is counted, from its entry to its
+ * return: for a part of a loop whose rest does something else. It must not call itself.
  */
 #include "ip_histogram.h"
 #include "stepper.h"
@@ -31,6 +34,7 @@ struct options {
 	uint64_t n_instructions;
 	uint64_t n_warm_up;
 	const char *anchor; /* function, or NULL: look for one */
+	const char *within; /* function, or NULL: everything counts */
 	unsigned timeout_s;
 	bool sync;
 	bool addresses;
@@ -41,7 +45,9 @@ struct window {
 	struct stepper stepper;
 	struct ip_histogram hist;
 	uint64_t anchor; /* 0: none, the window ends anywhere */
-	uint64_t n_instructions;
+	uint64_t within; /* 0: everything counts */
+	uint64_t within_end; /* where the call of `within` under way returns to; 0: none is */
+	uint64_t n_instructions; /* that count */
 	uint64_t n_rounds;
 	bool aligned;
 };
@@ -71,18 +77,37 @@ static void signals_catch(unsigned timeout_s)
 	alarm(timeout_s);
 }
 
-/* One instruction; into the histogram goes the address it was executed at. */
+/* Whether the instruction the thread is about to execute counts; negative errno. */
+static int step_counts(struct window *win)
+{
+	if (win->within == 0)
+		return true;
+	if (win->stepper.ip == win->within_end)
+		win->within_end = 0;
+	if (win->stepper.ip == win->within && win->within_end == 0) {
+		int rc = stepper_return_address(&win->stepper, &win->within_end);
+		if (rc < 0)
+			return rc;
+	}
+	return win->within_end != 0;
+}
+
+/* One instruction; into the histogram goes the address it was executed at, if it counts. */
 static int step_record(struct window *win)
 {
 	uint64_t ip = win->stepper.ip;
 	uint64_t before = win->stepper.n_instructions;
-	int rc;
+	int counts = step_counts(win);
+	int rc = counts;
 
+	if (rc < 0)
+		return rc;
 	do
 		rc = stop_signal ? -ECANCELED : stepper_step(&win->stepper);
 	while (rc == -EINTR);
-	if (rc < 0 || win->stepper.n_instructions == before)
+	if (rc < 0 || win->stepper.n_instructions == before || !counts)
 		return rc;
+	win->n_instructions++;
 	return ip_histogram_add(&win->hist, ip);
 }
 
@@ -100,6 +125,15 @@ static uint64_t anchor_choose(const struct ip_histogram *hist)
 		}
 	}
 	return anchor;
+}
+
+/* Where --within begins; -ENOENT if nothing is called so. */
+static int within_find(struct window *win, const struct options *opt, const struct symbols *syms)
+{
+	if (opt->within == NULL)
+		return 0;
+	win->within = symbols_address(syms, opt->within);
+	return win->within == 0 ? -ENOENT : 0;
 }
 
 /* Leaves the thread standing on the anchor; win->anchor is 0 if there is none. */
@@ -144,6 +178,9 @@ static int window_step(struct window *win, const struct options *opt)
 	uint64_t end_max = begin + opt->n_instructions + 2 * opt->n_warm_up;
 	int rc = sync_with_caller(opt, "begin");
 
+	/* a call that was under way when the window began would count in part */
+	win->within_end = 0;
+	win->n_instructions = 0;
 	while (rc == 0) {
 		rc = step_record(win);
 		uint64_t now = win->stepper.n_instructions;
@@ -154,7 +191,6 @@ static int window_step(struct window *win, const struct options *opt)
 			(at_anchor || win->anchor == 0 || now >= end_max))
 			break;
 	}
-	win->n_instructions = win->stepper.n_instructions - begin;
 	return rc < 0 ? rc : sync_with_caller(opt, "end");
 }
 
@@ -265,6 +301,7 @@ static const char usage_text[] =
 	"  -t, --tid TID          thread to step (a process id is its main thread's)\n"
 	"  -n, --instructions N   step at least N, then on to the end of the thread's loop\n"
 	"  -A, --anchor FUNCTION  begin and end at the entry of a function that the loop calls\n"
+	"  -W, --within FUNCTION  count only from that function's entry to its return\n"
 	"  -w, --warm-up N        steps that look for the loop otherwise (200000; 0: do not "
 	"align)\n"
 	"  -s, --sync             print \"begin\" and \"end\" while the thread stands at either "
@@ -293,6 +330,7 @@ static int options_parse(int argc, char **argv, struct options *opt)
 		{"tid", required_argument, NULL, 't'},
 		{"instructions", required_argument, NULL, 'n'},
 		{"anchor", required_argument, NULL, 'A'},
+		{"within", required_argument, NULL, 'W'},
 		{"warm-up", required_argument, NULL, 'w'},
 		{"timeout", required_argument, NULL, 'T'},
 		{"sync", no_argument, NULL, 's'},
@@ -304,7 +342,7 @@ static int options_parse(int argc, char **argv, struct options *opt)
 	int letter, rc = 0;
 
 	*opt = (struct options){.n_warm_up = 200000};
-	while ((letter = getopt_long(argc, argv, "t:n:A:w:T:saj", table, NULL)) != -1) {
+	while ((letter = getopt_long(argc, argv, "t:n:A:W:w:T:saj", table, NULL)) != -1) {
 		switch (letter) {
 		case 't':
 			rc |= number_parse(optarg, INT32_MAX, &tid);
@@ -314,6 +352,9 @@ static int options_parse(int argc, char **argv, struct options *opt)
 			break;
 		case 'A':
 			opt->anchor = optarg;
+			break;
+		case 'W':
+			opt->within = optarg;
 			break;
 		case 'w':
 			rc |= number_parse(optarg, INT64_MAX / 4, &opt->n_warm_up);
@@ -361,6 +402,8 @@ int main(int argc, char **argv)
 		if (opt.n_warm_up != 0)
 			rc = anchor_find(&win, &opt, syms);
 		if (rc == 0)
+			rc = within_find(&win, &opt, syms);
+		if (rc == 0)
 			rc = window_step(&win, &opt);
 		stepper_detach(&win.stepper);
 	}
@@ -368,7 +411,7 @@ int main(int argc, char **argv)
 		rc = window_print(&win, &opt, syms);
 	if (rc < 0)
 		fprintf(stderr, "step_count: thread %d: %s\n", (int)opt.tid,
-			rc == -ENOENT            ? "no such anchor function in its symbol tables"
+			rc == -ENOENT            ? "no function of that name in its symbol tables"
 			: stop_signal == SIGALRM ? "timed out; is the thread asleep?"
 			: stop_signal != 0       ? "interrupted"
 						 : strerror(-rc));

@@ -258,6 +258,21 @@ static void the_tool_counts_whole_rounds_and_the_same_twice(void **state)
 	}
 }
 
+static void only_one_functions_share_is_counted_if_asked_for(void **state)
+{
+	struct child *child = *state;
+
+	if (getenv("STEP_COUNT") == NULL) {
+		print_message("skipped: STEP_COUNT does not name the step_count program\n");
+		skip();
+	}
+	/* each with its ret */
+	struct tool_result loop = tool_run(child->pid, "--anchor known_loop --within known_loop");
+	assert_int_equal(loop.n_instructions, loop.n_rounds * (LOOP_INSTRUCTIONS + 1));
+	struct tool_result fill = tool_run(child->pid, "--anchor known_loop --within known_fill");
+	assert_int_equal(fill.n_instructions, fill.n_rounds * (FILL_INSTRUCTIONS + 1));
+}
+
 int main(void)
 {
 #define WITH_CHILD(test) cmocka_unit_test_setup_teardown(test, child_start, child_end)
@@ -269,6 +284,7 @@ int main(void)
 		WITH_CHILD(a_thread_that_ends_is_reported),
 		WITH_CHILD(addresses_get_the_names_of_their_functions),
 		WITH_CHILD(the_tool_counts_whole_rounds_and_the_same_twice),
+		WITH_CHILD(only_one_functions_share_is_counted_if_asked_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,6 +148,15 @@ int stepper_step(struct stepper *st)
 	return 0;
 }
 
+int stepper_return_address(const struct stepper *st, uint64_t *address)
+{
+	errno = 0;
+	long sp = ptrace(PTRACE_PEEKUSER, st->tid, offsetof(struct user, regs.rsp), NULL);
+	if (errno == 0)
+		*address = (uint64_t)ptrace(PTRACE_PEEKDATA, st->tid, sp, NULL);
+	return -errno;
+}
+
 void stepper_detach(struct stepper *st)
 {
 	if (st->running && interrupt(st) < 0)

@@ -51,6 +51,12 @@ int stepper_attach(struct stepper *st, pid_t tid);
 int stepper_step(struct stepper *st);
 
 /*
+ * Where the function will return to whose first instruction the thread is about to execute. Returns
+ * 0 and *address, or -errno when the stack cannot be read.
+ */
+int stepper_return_address(const struct stepper *st, uint64_t *address);
+
+/*
  * Lets the thread run on at full speed, with the signals it missed. Safe after any error of
  * stepper_step.
  */

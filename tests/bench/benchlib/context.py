@@ -17,6 +17,7 @@ class Context:
         self.backend_cpu, self.generator_cpu = options.cpus
         self.ring = options.ring
         self.in_flight = options.in_flight
+        self.backlog = options.backlog
         self.window_s = options.window
         self.settle_s = options.settle
         self.attempts = options.attempts

@@ -163,5 +163,7 @@ def probe(context):
         raise BenchError(f'CPU {context.backend_cpu} or {context.generator_cpu}: no time for '
                          'cpu_probe within 20 s; is another real-time program there?') from err
     if done.returncode != 0:
-        raise BenchError(done.stderr.strip())
+        raise BenchError(done.stderr.strip() or
+                         f'CPU {context.backend_cpu} or {context.generator_cpu}: cpu_probe got too '
+                         'little time; without real-time priority others must leave it some')
     return json.loads(done.stdout)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Windows of time for rate and cycles, windows of instructions for instructions per packet."""
+import collections
 import json
 import subprocess
 import time
 
-from . import machine
+from . import machine, stages
 from .process import BenchError, Process, wait_until
 
 # A polling thread that waited longer than this share of the window for its CPU was disturbed.
@@ -17,10 +18,10 @@ PROBE_FACTOR_MAX = 1.3
 PAUSE_S = 0.15
 # To connect, negotiate and learn where the peer is.
 TRAFFIC_TIMEOUT_S = 15
+# A generator that got no CPU time meanwhile leaves nothing to count.
+STEPPING_ATTEMPTS_MIN = 8
 # Against other programs, while a worker is stepped.
 STEPPING_NICE = -10
-# Frames that either worker takes in one poll at most.
-BURST = 32
 # More than a generator sends to teach a bridge where it is.
 TRAFFIC_PACKETS = 10000
 
@@ -122,35 +123,59 @@ def rate(context, backend, generator):
     return result
 
 
-def instructions(context, backend, generator, n_instructions, addresses=False):
-    """Instructions per packet of the worker by function, at full bursts."""
+def instructions(context, backend, generator, n_instructions, packets_per_visit):
+    """Instructions per packet of the worker, by address, at full bursts, which show as that many
+    packets per visit of the anchor."""
     _wait_for_traffic(context, backend, generator)
-    for _ in range(context.attempts):
-        counted = _step(context, backend, generator, n_instructions, addresses)
-        if counted['packets'] >= BURST * counted['rounds']:
+    for _ in range(max(context.attempts, STEPPING_ATTEMPTS_MIN)):
+        counted = _step(context, backend, generator, n_instructions)
+        counted['full'] = not counted['spoiled'] and \
+            counted['packets'] >= packets_per_visit * counted['rounds']
+        if counted['full']:
             break
+    if counted['packets'] <= 0:
+        raise BenchError(f'{backend.name}: no packets in {counted["instructions"]} instructions; '
+                         f'the generator: {generator.summary()}')
+    for row in counted['addresses']:
+        row['per_packet'] = row['instructions'] / counted['packets']
+    counted['per_packet'] = counted['instructions'] / counted['packets']
+    counted['packets_per_visit'] = counted['packets'] / counted['rounds']
     return counted
 
 
-def _step(context, backend, generator, n_instructions, addresses):
+def by_stage_and_function(counted):
+    """Adds the addresses of a count up: by function as the symbol tables know them, by stage."""
+    functions = collections.Counter()
+    for row in counted['addresses']:
+        functions[row['object'], row['function']] += row['per_packet']
+    by_stage, others = stages.group(counted)
+    result = {key: value for key, value in counted.items() if key != 'addresses'}
+    result['stages'], result['other_functions'] = by_stage, others
+    result['functions'] = [{'object': path, 'function': name, 'per_packet': n}
+                           for (path, name), n in functions.most_common()]
+    return result
+
+
+def _step(context, backend, generator, n_instructions):
     """Both ends at the entry of the worker's receive function, the packet counters read while it
     stands there: the quotient is exact."""
-    argv = [context.program('tests/bench/step_count'), '--json', '--sync',
+    argv = [context.program('tests/bench/step_count'), '--json', '--sync', '--addresses',
             '--tid', str(backend.worker_tid()), '--instructions', str(n_instructions),
             '--timeout', str(context.step_timeout_s), '--anchor', backend.anchor]
-    argv += ['--addresses'] if addresses else []
+    argv += ['--within', backend.within] if backend.within else []
     # on the worker's CPU: the two take turns anyway
     stepper = Process(argv, context.backend_cpu, context.log_path('step_count'), text=True,
                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         for process in (stepper, backend, generator):
             machine.share_set(process.pid, STEPPING_NICE)
-        packets = []
+        packets, spoiled = [], []
         for expected in ('begin\n', 'end\n'):
             if stepper.popen.stdout.readline() != expected:
                 stepper.popen.wait(5)
                 raise BenchError(f'{backend.name}: {stepper.log_tail()}')
             packets.append(backend.packets_standing())
+            spoiled.append(backend.n_spoiled())
             stepper.popen.stdin.write('\n')
             stepper.popen.stdin.flush()
         counted = json.loads(stepper.popen.stdout.read())
@@ -158,12 +183,6 @@ def _step(context, backend, generator, n_instructions, addresses):
         stepper.end()
         for process in (backend, generator):
             machine.share_set(process.pid, 0)
-    n_packets = packets[1] - packets[0]
-    if n_packets <= 0:
-        raise BenchError(f'{backend.name}: no packets in {counted["instructions"]} instructions')
-    counted['packets'] = n_packets
-    counted['per_packet'] = counted['instructions'] / n_packets
-    counted['packets_per_poll'] = n_packets / counted['rounds']
-    for row in counted.get('functions', []) + counted.get('addresses', []):
-        row['per_packet'] = row['instructions'] / n_packets
+    counted['packets'] = packets[1] - packets[0]
+    counted['spoiled'] = spoiled[1] != spoiled[0]
     return counted

@@ -21,30 +21,39 @@ def _chains(path, vaddrs):
     return chains
 
 
-def by_inline_function(counted):
-    """Rows of a step_count address list: {name: [self, inclusive]} instructions per packet, and
-    {file:line: self}."""
-    functions = collections.defaultdict(lambda: [0.0, 0.0])
-    lines = collections.Counter()
+def rows_with_chains(counted):
+    """(row, [(function, file:line), ...] innermost first) of every row of a step_count address list.
+    The chain is empty for code without names."""
     objects = collections.defaultdict(list)
     for row in counted['addresses']:
         objects[row['object']].append(row)
     for path, rows in objects.items():
         chains = _chains(path, [row['vaddr'] for row in rows])
         for row in rows:
-            chain = chains.get(row['vaddr'], [])
-            names = [name for name, _ in chain if name != '??']
-            if not names:
-                names = [row['function'] or f'[{os.path.basename(path)}]']
-            functions[names[0]][0] += row['per_packet']
-            for name in set(names):
-                functions[name][1] += row['per_packet']
-            if chain and not chain[0][1].startswith('??'):
-                lines['/'.join(chain[0][1].split('/')[-2:])] += row['per_packet']
+            chain = [(name, place) for name, place in chains.get(row['vaddr'], [])
+                     if name != '??']
+            if not chain and row['function']:
+                chain = [(row['function'], '??:0')]
+            yield row, chain
+
+
+def by_inline_function(counted):
+    """Rows of a step_count address list: {name: [self, inclusive]} instructions per packet, and
+    {file:line: self}."""
+    functions = collections.defaultdict(lambda: [0.0, 0.0])
+    lines = collections.Counter()
+    for row, chain in rows_with_chains(counted):
+        names = [name for name, _ in chain] or [f'[{os.path.basename(row["object"])}]']
+        functions[names[0]][0] += row['per_packet']
+        for name in set(names):
+            functions[name][1] += row['per_packet']
+        if chain and not chain[0][1].startswith('??'):
+            lines['/'.join(chain[0][1].split('/')[-2:])] += row['per_packet']
     return functions, lines
 
 
 def text(counted, n_lines=40):
+    """Tables of functions and of source lines."""
     functions, lines = by_inline_function(counted)
     out = [f'{counted["per_packet"]:.1f} instructions per packet, {counted["packets"]} packets, '
            f'{counted["rounds"]} rounds',

@@ -4,26 +4,95 @@ import json
 import signal
 import subprocess
 
-from .process import BenchError, Process, threads
+from . import machine
+from .process import BenchError, Process, threads, wait_until
 
 # Longer than any measurement: the bench ends it with SIGINT, upon which it reports.
 DURATION_S = 600
-# A stepped worker takes a second for a burst.
-STALL_S = 15
+# A stepped worker takes a second for a burst; one at full speed that keeps frames so long has lost them.
+STEPPED_STALL_S = 15
+STALL_S = 1
+# More than ringbench sends before it measures.
+WARM_UP_PACKETS = 100
+# To wait for the last frames, at real-time priority; and without.
+ENDING_S = 0.2
+LATE_S = 60
+
+
+def _argv(context, sockets, options, duration_s, stall_s=STALL_S):
+    argv = [context.program('app/ringbench/ringbench'), '--json', *options,
+            '--duration', str(duration_s), '--stall', str(stall_s),
+            '--cpu', str(context.generator_cpu)]
+    for path in sockets:
+        argv += ['--socket', path]
+    return argv
+
+
+def lacks(context, word):
+    """Whether this build's ringbench does not know the option or feature."""
+    done = subprocess.run([context.program('app/ringbench/ringbench'), '--help'],
+                          capture_output=True, text=True, timeout=10, check=False)
+    return word not in done.stdout
+
+
+def report_of(context, backend, options, duration_s):
+    """What a run of that length says at its end. It is shorter than what the kernel lets real-time
+    threads take in a row."""
+    process = Process(_argv(context, backend.sockets, options, duration_s), context.generator_cpu,
+                      context.log_path('generator'), text=True, stdout=subprocess.PIPE)
+    tids = {'worker': (backend.pid, backend.worker_tid()), 'generator': (process.pid, process.pid)}
+    before = backend.packets_standing()
+    try:
+        # who answers at the socket may be a thread that is not to be pushed aside
+        wait_until(lambda: not process.alive() or backend.packets_standing() > before + WARM_UP_PACKETS,
+                   LATE_S, f'{backend.name}: first packets')
+        with machine.Boost(tids, context.realtime):
+            try:
+                process.popen.wait(duration_s + ENDING_S)
+            except subprocess.TimeoutExpired:
+                pass  # a busy machine: go on without pushing others aside
+        report = json.loads(process.popen.communicate(timeout=LATE_S)[0])
+    except (subprocess.TimeoutExpired, ValueError) as err:
+        raise BenchError(f'ringbench: no report; the end of its log {process.log_path}:\n'
+                         f'{process.log_tail()}') from err
+    finally:
+        process.end()
+    if 'own' not in report:
+        raise BenchError(f'ringbench: {report.get("error", report)}')
+    return report
+
+
+class IdleGuests:
+    """Guests that are connected and send a frame a second; several to a process."""
+    PER_PROCESS = 16
+    RING = 64
+
+    def __init__(self, context, sockets):
+        self.processes = []
+        for first in range(0, len(sockets), self.PER_PROCESS):
+            some = sockets[first:first + self.PER_PROCESS]
+            options = ['--topology', 'pair', '--ring', str(self.RING), '--rate', '1', '--sleep',
+                       '--deadline', '30']
+            self.processes.append(Process(_argv(context, some, options, DURATION_S),
+                                          context.generator_cpu, context.log_path('idle')))
+
+    def check_alive(self):
+        for process in self.processes:
+            process.check_alive()
+
+    def end(self):
+        for process in self.processes:
+            process.end()
 
 
 class RingbenchGenerator:
     """Closed loop; every frame carries a sequence number and a checksum."""
     name = 'ringbench'
 
-    def __init__(self, context, sockets, topology, size):
-        argv = [context.program('app/ringbench/ringbench'), '--json', '--topology', topology,
-                '--size', str(size), '--ring', str(context.ring),
-                '--window', str(context.in_flight), '--duration', str(DURATION_S),
-                '--stall', str(STALL_S),
-                '--cpu', str(context.generator_cpu)]
-        for path in sockets:
-            argv += ['--socket', path]
+    def __init__(self, context, sockets, case, stepped=False):
+        """`stepped`: the back end's worker is going to be."""
+        self.stall_s = STEPPED_STALL_S if stepped else STALL_S
+        argv = _argv(context, sockets, case.generator_options(context), DURATION_S, self.stall_s)
         self.process = Process(argv, context.generator_cpu, context.log_path('generator'),
                                text=True, stdout=subprocess.PIPE)
         self.pid = self.process.pid
@@ -39,11 +108,22 @@ class RingbenchGenerator:
         """ringbench tells its own cost once, at its end."""
         return None
 
+    def summary(self):
+        """Ends it; what it has counted, for a message."""
+        total = self._report()['total']
+        return ', '.join(f'{key} {total[key]}' for key in ('sent', 'received', 'lost', 'stalls'))
+
     def result(self):
         """Ends it; {cycles per frame, ...} and whether every check held."""
+        report = self._report()
+        return {'cycles_per_packet': report['own']['cycles_per_frame'],
+                'frames_per_turn': report['own']['frames_per_turn'],
+                'failed': report['failed']}
+
+    def _report(self):
         self.process.popen.send_signal(signal.SIGINT)
         try:
-            report = json.loads(self.process.popen.communicate(timeout=10)[0])
+            report = json.loads(self.process.popen.communicate(timeout=self.stall_s + 10)[0])
         except (subprocess.TimeoutExpired, ValueError) as err:
             raise BenchError(f'ringbench: no report after SIGINT; the end of its log '
                              f'{self.process.log_path}:\n{self.process.log_tail()}') from err
@@ -51,9 +131,7 @@ class RingbenchGenerator:
             self.end()
         if 'own' not in report:
             raise BenchError(f'ringbench: {report}')
-        return {'cycles_per_packet': report['own']['cycles_per_frame'],
-                'frames_per_turn': report['own']['frames_per_turn'],
-                'failed': report['failed']}
+        return report
 
     def end(self):
         self.process.end()

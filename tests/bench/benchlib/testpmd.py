@@ -3,7 +3,7 @@
 import os
 import re
 
-from .measure import BURST
+from .case import BURST
 from .process import BenchError, Console, threads
 
 PROMPT = 'testpmd>'
@@ -12,6 +12,17 @@ UNASKED = r'Port \d+: [\w ]+ event'
 FEATURES = {15: 'MRG_RXBUF', 22: 'MQ', 28: 'INDIRECT_DESC', 29: 'EVENT_IDX',
             30: 'PROTOCOL_FEATURES', 32: 'VERSION_1', 34: 'RING_PACKED', 35: 'IN_ORDER'}
 MAC = '52:54:00:00:00:{:02x}'
+
+
+def feature_names(word):
+    """Of a net device's feature bits, as one string."""
+    return ' '.join(FEATURES.get(bit, f'bit {bit}') for bit in range(64) if word >> bit & 1)
+
+
+def features_logged(text, n_devices):
+    """The sets that the last devices negotiated, from librte_vhost's log."""
+    found = re.findall(r'negotiated Virtio features: (0x[0-9a-f]+)', text)
+    return sorted({feature_names(int(word, 16)) for word in found[-n_devices:]})
 
 
 class Testpmd(Console):
@@ -48,10 +59,12 @@ class TestpmdBackend:
     """io forwarding between net_vhost ports; with one port its frames go back to it."""
     name = 'testpmd'
     anchor = 'rte_vhost_dequeue_burst'
+    within = None
+    # and a generator as large as itself
+    hugepages_2mb = 160
 
-    def __init__(self, context, topology):
-        self.sockets = [context.path(f'testpmd{i}.sock')
-                        for i in range(2 if topology == 'pair' else 1)]
+    def __init__(self, context, case):
+        self.sockets = [context.path(f'testpmd{i}.sock') for i in range(case.n_guests())]
         eal = []
         for i, path in enumerate(self.sockets):
             eal += ['--vdev', f'net_vhost{i},iface={path},queues=1']
@@ -74,9 +87,14 @@ class TestpmdBackend:
 
     def features(self):
         """By name, of every port, from net_vhost's log."""
-        found = re.findall(r'negotiated Virtio features: (0x[0-9a-f]+)', self.process.log_text())
-        return sorted({' '.join(FEATURES.get(bit, f'bit {bit}') for bit in range(64)
-                                if int(word, 16) >> bit & 1) for word in found})
+        return features_logged(self.process.log_text(), len(self.sockets))
+
+    def select(self, case):
+        """It does the same whatever comes."""
+
+    def n_spoiled(self):
+        """Every round counts."""
+        return 0
 
     def end(self):
         self.process.end()
@@ -89,7 +107,9 @@ class TestpmdGenerator:
     """virtio_user ports; the first frames circulate for ever through the back end."""
     name = 'testpmd'
 
-    def __init__(self, context, sockets, topology, size):
+    def __init__(self, context, sockets, case, stepped=False):
+        if case.variant != 'split' or case.burst != BURST or case.size == 'imix' or case.axis:
+            raise BenchError(f'{case.label()}: only the generator ringbench does that')
         eal = ['--single-file-segments']
         arguments = [f'--txd={context.ring}', f'--rxd={context.ring}']
         n = len(sockets)
@@ -101,7 +121,7 @@ class TestpmdGenerator:
         self.process = Testpmd(context.generator_cpu, context.log_path('generator'), 'rwbench_ge',
                                eal, arguments)
         self.pid = self.process.pid
-        self.process.command(f'set txpkts {size}')
+        self.process.command(f'set txpkts {case.size}')
         self.process.command(f'start tx_first {context.in_flight // BURST}')
 
     def worker_tid(self):
@@ -110,6 +130,10 @@ class TestpmdGenerator:
     def read(self):
         """Packets received (and sent again) and the generator's own TSC cycles for them."""
         return self.process.counters()
+
+    def summary(self):
+        """What it has counted, for a message."""
+        return str(self.read())
 
     def result(self):
         """Ends it. Its own TSC cycles per packet were read window by window; it checks nothing."""
