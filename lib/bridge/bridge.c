@@ -200,7 +200,7 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 		struct lane *lane = forward_one(&passage, bridge, i, addresses);
 
 		i++;
-		if (lane == NULL)
+		if (lane == NULL || i == n)
 			continue;
 		if (likely(is_one_flow)) {
 			lane_append(forwarder, lane, frames, i, n);

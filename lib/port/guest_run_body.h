@@ -245,8 +245,10 @@ static __rte_always_inline void give_plain(
  * its buffer. Returns how many were copied.
  */
 static __rte_always_inline unsigned int give_run(const struct vring_run *run,
-	struct frame *const *frames, unsigned int n, uint64_t header_mask, uint32_t *lengths)
+	struct frame *const *frames, unsigned int n, uint64_t header_mask, uint32_t *lengths,
+	uint64_t *bytes)
 {
+	uint64_t sum = 0;
 	size_t i;
 
 	for (i = 0; i < n; i++) {
@@ -256,8 +258,10 @@ static __rte_always_inline unsigned int give_run(const struct vring_run *run,
 		lengths[i] = GUEST_RUN_HEADER_LEN + (uint32_t)cut;
 		if (unlikely(lengths[i] > run->len[i]))
 			break;
+		sum += lengths[i];
 		give_plain(frame, (uint32_t)(cut >> 32), (uint8_t *)run->hva[i], header_mask);
 	}
+	*bytes += sum;
 	return (unsigned int)i;
 }
 
@@ -288,9 +292,7 @@ static unsigned int run_send(struct guest_tx_queue *queue, struct port_counters 
 				run.len[i] = RTE_MIN(run.len[i], max);
 		}
 		n_given = give_run(
-			&run, frames + done, (unsigned int)n_buffers, header_mask, lengths);
-		for (unsigned int i = 0; i < n_given; i++)
-			bytes += lengths[i];
+			&run, frames + done, (unsigned int)n_buffers, header_mask, lengths, &bytes);
 		vring_run_return_written(device, &run, lengths, n_given);
 		done += n_given;
 		if (n_given < (unsigned int)n_buffers)

@@ -71,6 +71,10 @@ unsigned int run_split_rest(struct vring_device *ring, struct vring_run *run, un
 unsigned int run_packed_rest(struct vring_device *ring, struct vring_run *run, unsigned int at,
 	unsigned int n, const struct run_limits *limits);
 
+/* A whole run of n buffers one by one, heads and all; returns what the peek returns. */
+int run_split_few(struct vring_device *ring, struct vring_run *run, unsigned int n,
+	const struct run_limits *limits);
+
 /* Readable buffers of drivers with IN_ORDER. */
 void run_split_return_read_in_order(
 	struct vring_device *ring, const struct vring_run *run, unsigned int n);
@@ -92,47 +96,6 @@ static inline int run_split_room(const struct vring_device *ring, unsigned int m
 	if (max > lead)
 		max = lead;
 	return (int)(max < n_until_wrap ? max : n_until_wrap);
-}
-
-/* Whether heads[0..n) follow each other, and the OR of them all. `n` is a constant where it matters. */
-static inline __attribute__((always_inline)) bool run_heads_are_row(
-	const uint16_t *heads, unsigned int n, unsigned int *all)
-{
-	unsigned int bits = 0, apart = 0;
-
-	for (unsigned int i = 0; i < n; i++) {
-		bits |= heads[i];
-		apart |= (uint16_t)(heads[i] ^ (heads[0] + i));
-	}
-	*all = bits;
-	return apart == 0;
-}
-
-/*
- * Reads the next n heads into run->id, each once; zeroes follow them. Returns how many are in the descriptor table.
- */
-static inline __attribute__((always_inline)) unsigned int run_heads_load(
-	const struct vring_device *ring, struct vring_run *run, unsigned int n, bool *is_row)
-{
-	const uint16_t *entries = &ring->avail->ring[ring->last_avail_idx & ring->mask];
-	uint16_t *heads = run->id;
-	unsigned int all;
-
-	if (__builtin_expect(n == VRING_RUN_MAX, 1)) {
-		shared_copy_u16(heads, entries, VRING_RUN_MAX);
-		*is_row = run_heads_are_row(heads, VRING_RUN_MAX, &all);
-	} else {
-		memset(heads, 0, VRING_RUN_MAX * sizeof(heads[0]));
-		shared_copy_u16(heads, entries, n);
-		*is_row = run_heads_are_row(heads, n, &all);
-	}
-	/* The size is a power of two: a head is outside if and only if it has a bit that the mask has not. */
-	if (__builtin_expect(all <= ring->mask, 1))
-		return n;
-	for (n = 0; heads[n] <= ring->mask; n++)
-		;
-	memset(&heads[n], 0, (VRING_RUN_MAX - n) * sizeof(heads[0]));
-	return n;
 }
 
 /* The end of every peek: n_plain buffers of `n` that were looked for. */

@@ -57,18 +57,28 @@ unsigned int run_split_rest(struct vring_device *ring, struct vring_run *run, un
 	return at;
 }
 
+int run_split_few(struct vring_device *ring, struct vring_run *run, unsigned int n,
+	const struct run_limits *limits)
+{
+	const uint16_t *entries = &ring->avail->ring[ring->last_avail_idx & ring->mask];
+	unsigned int n_heads;
+
+	for (n_heads = 0; n_heads < n; n_heads++) {
+		run->id[n_heads] = __atomic_load_n(&entries[n_heads], __ATOMIC_RELAXED);
+		/* A head outside the table is odd as well. */
+		if (run->id[n_heads] > ring->mask)
+			break;
+	}
+	return run_result(run_split_rest(ring, run, 0, n_heads, limits), n);
+}
+
 static int split_peek(struct vring_device *ring, struct vring_run *run,
 	enum vring_direction direction, uint32_t min_len, uint32_t max_len, unsigned int max)
 {
 	const struct run_limits limits = run_limits_split(direction, min_len, max_len);
 	int n = run_split_room(ring, max);
-	unsigned int n_heads;
-	bool is_row;
 
-	if (n <= 0)
-		return n;
-	n_heads = run_heads_load(ring, run, (unsigned int)n, &is_row);
-	return run_result(run_split_rest(ring, run, 0, n_heads, &limits), (unsigned int)n);
+	return n <= 0 ? n : run_split_few(ring, run, (unsigned int)n, &limits);
 }
 
 static void split_return_written(struct vring_device *ring, const struct vring_run *run,

@@ -82,6 +82,47 @@ static ALWAYS_INLINE bool take(const struct vring_device *ring, struct vring_run
 
 /* ---- Split ring (virtio 2.7) ---- */
 
+/* Whether heads[0..n) follow each other, and the OR of them all. `n` is a constant where it matters. */
+static ALWAYS_INLINE bool heads_are_row(
+	const uint16_t *heads, unsigned int n, unsigned int *all)
+{
+	unsigned int bits = 0, apart = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		bits |= heads[i];
+		apart |= (uint16_t)(heads[i] ^ (heads[0] + i));
+	}
+	*all = bits;
+	return apart == 0;
+}
+
+/*
+ * Reads the next n heads into run->id, each once; zeroes follow them. Returns how many are in the descriptor table.
+ */
+static ALWAYS_INLINE unsigned int heads_load(
+	const struct vring_device *ring, struct vring_run *run, unsigned int n, bool *is_row)
+{
+	const uint16_t *entries = &ring->avail->ring[ring->last_avail_idx & ring->mask];
+	uint16_t *heads = run->id;
+	unsigned int all;
+
+	if (__builtin_expect(n == VRING_RUN_MAX, 1)) {
+		shared_copy_u16(heads, entries, VRING_RUN_MAX);
+		*is_row = heads_are_row(heads, VRING_RUN_MAX, &all);
+	} else {
+		memset(heads, 0, VRING_RUN_MAX * sizeof(heads[0]));
+		shared_copy_u16(heads, entries, n);
+		*is_row = heads_are_row(heads, n, &all);
+	}
+	/* The size is a power of two: a head is outside if and only if it has a bit that the mask has not. */
+	if (__builtin_expect(all <= ring->mask, 1))
+		return n;
+	for (n = 0; heads[n] <= ring->mask; n++)
+		;
+	memset(&heads[n], 0, (VRING_RUN_MAX - n) * sizeof(heads[0]));
+	return n;
+}
+
 /* Asks for the descriptors that the next call will want if drivers go on in a row, and for their available entries. */
 static ALWAYS_INLINE void descs_prefetch(const struct vring_device *ring, unsigned int head)
 {
@@ -101,9 +142,9 @@ static int split_peek(struct vring_device *ring, struct vring_run *run,
 	lanes addr, word;
 	bool is_row;
 
-	if (n <= 0)
-		return n;
-	n_heads = run_heads_load(ring, run, (unsigned int)n, &is_row);
+	if (n < LANES)
+		return n <= 0 ? n : run_split_few(ring, run, (unsigned int)n, &limits);
+	n_heads = heads_load(ring, run, (unsigned int)n, &is_row);
 	if (is_row)
 		descs_prefetch(ring, run->id[0] + (unsigned int)n);
 	for (at = 0; at + LANES <= n_heads; at += LANES) {
