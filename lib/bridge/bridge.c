@@ -168,6 +168,9 @@ static __rte_always_inline struct lane *forward_one(struct passage *passage,
 	return is_untouched(frame, egress) ? &forwarder->lanes[egress->first_lane] : NULL;
 }
 
+/* Fewer frames are not waited for any shorter. */
+#define PREFETCH_WORTHWHILE 4
+
 /* Asks for what the decisions on a burst of different flows will look at. */
 static void addresses_prefetch(
 	const struct bridge_view *bridge, const struct frame *frames, unsigned int n)
@@ -193,7 +196,7 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 	};
 	unsigned int i = 0;
 
-	if (!is_one_flow)
+	if (!is_one_flow && n >= PREFETCH_WORTHWHILE)
 		addresses_prefetch(bridge, frames, n);
 	while (i < n) {
 		struct addresses addresses = addresses_of(&frames[i]);

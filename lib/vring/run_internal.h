@@ -73,7 +73,7 @@ unsigned int run_packed_rest(struct vring_device *ring, struct vring_run *run, u
 
 /* A whole run of n buffers one by one, heads and all; returns what the peek returns. */
 int run_split_few(struct vring_device *ring, struct vring_run *run, unsigned int n,
-	const struct run_limits *limits);
+	enum vring_direction direction, uint32_t min_len, uint32_t max_len);
 
 /* Readable buffers of drivers with IN_ORDER. */
 void run_split_return_read_in_order(

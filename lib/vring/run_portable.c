@@ -58,27 +58,33 @@ unsigned int run_split_rest(struct vring_device *ring, struct vring_run *run, un
 }
 
 int run_split_few(struct vring_device *ring, struct vring_run *run, unsigned int n,
-	const struct run_limits *limits)
+	enum vring_direction direction, uint32_t min_len, uint32_t max_len)
 {
+	const struct run_limits limits = run_limits_split(direction, min_len, max_len);
 	const uint16_t *entries = &ring->avail->ring[ring->last_avail_idx & ring->mask];
-	unsigned int n_heads;
+	unsigned int at;
 
-	for (n_heads = 0; n_heads < n; n_heads++) {
-		run->id[n_heads] = __atomic_load_n(&entries[n_heads], __ATOMIC_RELAXED);
+	for (at = 0; at < n; at++) {
+		uint16_t head = __atomic_load_n(&entries[at], __ATOMIC_RELAXED);
+		struct private_desc desc;
+
 		/* A head outside the table is odd as well. */
-		if (run->id[n_heads] > ring->mask)
+		if (head > ring->mask)
 			break;
+		desc = desc_load(&ring->desc[head]);
+		if (!take(ring, run, at, desc.addr, desc.word, &limits))
+			break;
+		run->id[at] = head;
 	}
-	return run_result(run_split_rest(ring, run, 0, n_heads, limits), n);
+	return run_result(at, n);
 }
 
 static int split_peek(struct vring_device *ring, struct vring_run *run,
 	enum vring_direction direction, uint32_t min_len, uint32_t max_len, unsigned int max)
 {
-	const struct run_limits limits = run_limits_split(direction, min_len, max_len);
 	int n = run_split_room(ring, max);
 
-	return n <= 0 ? n : run_split_few(ring, run, (unsigned int)n, &limits);
+	return n <= 0 ? n : run_split_few(ring, run, (unsigned int)n, direction, min_len, max_len);
 }
 
 static void split_return_written(struct vring_device *ring, const struct vring_run *run,

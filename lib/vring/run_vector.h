@@ -131,22 +131,21 @@ static ALWAYS_INLINE void descs_prefetch(const struct vring_device *ring, unsign
 		__builtin_prefetch(&ring->desc[(head + i) & ring->mask]);
 }
 
-static int split_peek(struct vring_device *ring, struct vring_run *run,
-	enum vring_direction direction, uint32_t min_len, uint32_t max_len, unsigned int max)
+/* n >= LANES buffers. Not inlined, so that a few have not to pay for what vectors need. */
+static __attribute__((noinline)) int split_peek_many(struct vring_device *ring,
+	struct vring_run *run, unsigned int n, enum vring_direction direction, uint32_t min_len,
+	uint32_t max_len)
 {
 	const struct run_limits limits = run_limits_split(direction, min_len, max_len);
 	const struct places cached = places_cached(&ring->cache);
 	const struct vring_desc *table = ring->desc;
-	int n = run_split_room(ring, max);
 	unsigned int n_heads, at;
 	lanes addr, word;
 	bool is_row;
 
-	if (n < LANES)
-		return n <= 0 ? n : run_split_few(ring, run, (unsigned int)n, &limits);
-	n_heads = heads_load(ring, run, (unsigned int)n, &is_row);
+	n_heads = heads_load(ring, run, n, &is_row);
 	if (is_row)
-		descs_prefetch(ring, run->id[0] + (unsigned int)n);
+		descs_prefetch(ring, run->id[0] + n);
 	for (at = 0; at + LANES <= n_heads; at += LANES) {
 		if (is_row)
 			lanes_load_row(&table[run->id[at]], &addr, &word);
@@ -157,7 +156,17 @@ static int split_peek(struct vring_device *ring, struct vring_run *run,
 	}
 	if (at < n_heads)
 		at = run_split_rest(ring, run, at, n_heads, &limits);
-	return run_result(at, (unsigned int)n);
+	return run_result(at, n);
+}
+
+static int split_peek(struct vring_device *ring, struct vring_run *run,
+	enum vring_direction direction, uint32_t min_len, uint32_t max_len, unsigned int max)
+{
+	int n = run_split_room(ring, max);
+
+	if (n >= LANES)
+		return split_peek_many(ring, run, (unsigned int)n, direction, min_len, max_len);
+	return n <= 0 ? n : run_split_few(ring, run, (unsigned int)n, direction, min_len, max_len);
 }
 
 /* Used entries for the buffers of the run, lengths NULL: all 0. */

@@ -142,11 +142,12 @@ struct plan *plan_create(const struct topology *topology, const struct plan_inve
 	struct plan *plan;
 
 	plan = rte_zmalloc_socket("plan",
-		sizeof(*plan) + inventory->n_rx * (sizeof(struct plan_rx) + sizeof(uint16_t)),
+		sizeof(*plan) + inventory->n_rx * (sizeof(struct plan_rx) + 2 * sizeof(uint16_t)),
 		RTE_CACHE_LINE_SIZE, node);
 	if (plan == NULL)
 		return NULL;
 	plan->order = (uint16_t *)&plan->rx[inventory->n_rx];
+	plan->dirty = plan->order + inventory->n_rx;
 	plan->forwarder = forwarder_create(topology, inventory, worker);
 	plan->bridges = rte_zmalloc_socket("bridge_views",
 		(topology->n_bridges + 1) * sizeof(*plan->bridges), RTE_CACHE_LINE_SIZE, node);
@@ -170,6 +171,21 @@ struct plan *plan_create(const struct topology *topology, const struct plan_inve
 	/* All are hot until they are known to be idle. */
 	plan->n_hot = plan->n_rx;
 	return plan;
+}
+
+void plan_signal(struct plan *plan)
+{
+	/* One fence for all: what was published, before what drivers wish (vring/device.h, fence A). */
+	vring_fence();
+	forward_notify(plan->forwarder);
+	for (unsigned int i = 0; i < plan->n_dirty; i++) {
+		struct plan_rx *rx = &plan->rx[plan->dirty[i]];
+
+		rx->queue->notify(rx->queue);
+		rx->is_dirty = false;
+	}
+	plan->n_dirty = 0;
+	plan->n_unsignalled = 0;
 }
 
 void plan_free(struct plan *plan)

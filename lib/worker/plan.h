@@ -18,7 +18,7 @@ struct plan_rx {
 	enum plan_route route;
 	bool lossless;                   /* cross */
 	uint16_t n_segments_done;        /* cross, lossless: see cross_forward() */
-	bool is_dirty;                   /* something was released this round */
+	bool is_dirty;                   /* something was released since plan_signal() */
 	uint8_t n_idle_polls;            /* in a row */
 	const struct bridge_view *bridge; /* bridge */
 	const struct forward_port *peer; /* cross */
@@ -31,9 +31,32 @@ struct plan {
 	unsigned int n_hot;
 	unsigned int next_cold; /* place in order[] that was looked at last */
 	uint16_t *order;
+	/* What is to be signalled: places in rx[], and frames moved since the last time. */
+	unsigned int n_unsignalled;
+	unsigned int n_dirty;
+	uint16_t *dirty;
 	unsigned int n_rx;
 	struct plan_rx rx[];
 };
+
+/*
+ * Frames that are moved before anybody is told, as long as there are more: with frames few at a time the fence that it
+ * takes would be a good part of what they cost.
+ */
+#define PLAN_SIGNAL_AFTER 32
+
+/* The queue has something to signal, and `n` frames were moved. */
+static inline void plan_mark(struct plan *plan, struct plan_rx *rx, unsigned int n)
+{
+	plan->n_unsignalled += n;
+	if (rx->is_dirty)
+		return;
+	rx->is_dirty = true;
+	plan->dirty[plan->n_dirty++] = (uint16_t)(rx - plan->rx);
+}
+
+/* Signals whatever is due on rings that frames came from or went to. */
+void plan_signal(struct plan *plan);
 
 static inline void plan_swap(struct plan *plan, unsigned int a, unsigned int b)
 {

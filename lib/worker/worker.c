@@ -61,7 +61,7 @@ static inline void count(uint64_t *counter, uint64_t n)
 }
 
 /* One burst of one queue. Returns how many frames it brought, those that stay in the queue included. */
-static unsigned int serve(struct worker *worker, const struct plan *plan, struct plan_rx *rx)
+static unsigned int serve(struct worker *worker, struct plan *plan, struct plan_rx *rx)
 {
 	struct port_counters *counters = rx->ingress->counters;
 	struct frame_batch *batch = &worker->batch;
@@ -84,7 +84,7 @@ static unsigned int serve(struct worker *worker, const struct plan *plan, struct
 		break;
 	}
 	rx->queue->release(rx->queue, counters, batch, n_done);
-	rx->is_dirty = true;
+	plan_mark(plan, rx, n);
 	count(&worker->packets, n_done);
 	return n;
 }
@@ -129,30 +129,20 @@ static unsigned int serve_all(struct worker *worker, struct plan *plan)
 	return n;
 }
 
-/* One round: a burst of every queue that may have one, then every signal that is due. */
+/* One round: a burst of every queue that may have one, then the signals if they are due. */
 static unsigned int round_run(struct worker *worker, struct plan *plan)
 {
 	unsigned int n = serve_all(worker, plan);
 
-	if (n == 0)
-		return 0;
-	/* One fence for all: what was published, before what drivers wish (vring/device.h, fence A). */
-	vring_fence();
-	forward_notify(plan->forwarder);
-	for (unsigned int i = 0; i < plan->n_rx; i++) {
-		struct plan_rx *rx = &plan->rx[i];
-
-		if (rx->is_dirty) {
-			rx->queue->notify(rx->queue);
-			rx->is_dirty = false;
-		}
-	}
+	if (plan->n_unsignalled >= PLAN_SIGNAL_AFTER || (n == 0 && plan->n_dirty > 0))
+		plan_signal(plan);
 	return n;
 }
 
 static int worker_main(void *argument)
 {
 	struct worker *worker = argument;
+	struct plan *plan = NULL;
 	uint64_t last, now;
 
 	worker->thread = pthread_self();
@@ -160,9 +150,12 @@ static int worker_main(void *argument)
 	rte_rcu_qsbr_thread_online(worker->rcu, worker->spec.id);
 	last = rte_rdtsc();
 	while (__atomic_load_n(&worker->is_wanted, __ATOMIC_ACQUIRE)) {
-		struct plan *plan = __atomic_load_n(&worker->plan, __ATOMIC_ACQUIRE);
-		unsigned int n = round_run(worker, plan);
+		unsigned int n;
 
+		/* A plan is used until all that it moved is signalled, which is soon. */
+		if (plan == NULL || plan->n_dirty == 0)
+			plan = __atomic_load_n(&worker->plan, __ATOMIC_ACQUIRE);
+		n = round_run(worker, plan);
 		now = rte_rdtsc();
 		count(&worker->total_cycles, now - last);
 		__atomic_store_n(&worker->rounds, worker->rounds + 1, __ATOMIC_RELEASE);
@@ -171,8 +164,11 @@ static int worker_main(void *argument)
 		else
 			rte_pause();
 		last = now;
-		rte_rcu_qsbr_quiescent(worker->rcu, worker->spec.id);
+		if (plan->n_dirty == 0)
+			rte_rcu_qsbr_quiescent(worker->rcu, worker->spec.id);
 	}
+	if (plan != NULL)
+		plan_signal(plan);
 	rte_rcu_qsbr_thread_offline(worker->rcu, worker->spec.id);
 	rte_rcu_qsbr_thread_unregister(worker->rcu, worker->spec.id);
 	__atomic_store_n(&worker->has_ended, true, __ATOMIC_RELEASE);

@@ -189,6 +189,13 @@ static bool ringway_has_room(unsigned int guest, unsigned int n)
 	return vring_device_backlog(to_guest[guest]) >= n;
 }
 
+static void signal_as_workers_do(struct plan_rx *rx, unsigned int n)
+{
+	plan_mark(plan, rx, n);
+	if (plan->n_unsignalled >= PLAN_SIGNAL_AFTER)
+		plan_signal(plan);
+}
+
 static unsigned int ringway_forward(unsigned int from, unsigned int to, unsigned int max)
 {
 	struct plan_rx *rx = rx_of[from];
@@ -200,9 +207,7 @@ static unsigned int ringway_forward(unsigned int from, unsigned int to, unsigned
 	bridge_forward(plan->forwarder, rx->bridge, rx->ingress, batch.frames, n,
 		batch.is_one_flow);
 	rx->queue->release(rx->queue, counters, &batch, n);
-	vring_fence();
-	forward_notify(plan->forwarder);
-	rx->queue->notify(rx->queue);
+	signal_as_workers_do(rx, n);
 	return n;
 }
 
@@ -218,9 +223,7 @@ static unsigned int carry(unsigned int from, unsigned int to, unsigned int max)
 	cross_forward(plan->forwarder, &plan->forwarder->ports[to], rx->queue->index, batch.frames, n,
 		batch.is_one_flow, NULL);
 	rx->queue->release(rx->queue, counters, &batch, n);
-	vring_fence();
-	forward_notify(plan->forwarder);
-	rx->queue->notify(rx->queue);
+	signal_as_workers_do(rx, n);
 	return n;
 }
 
