@@ -3,11 +3,10 @@
 #include "lane.h"
 
 unsigned int cross_forward(struct forwarder *forwarder, const struct forward_port *egress,
-	uint16_t rx_queue_index, struct frame *frames, unsigned int n, bool is_one_flow,
+	uint16_t rx_queue_index, struct frame *frames, unsigned int n, uint8_t needs,
 	uint16_t *n_segments_done)
 {
 	bool lossless = n_segments_done != NULL;
-	uint8_t needs = 0;
 	struct lane *lane;
 	unsigned int sent;
 
@@ -21,8 +20,6 @@ unsigned int cross_forward(struct forwarder *forwarder, const struct forward_por
 	}
 	/* Queue i goes to queue i, so one flow stays in one queue and in order. */
 	lane = &forwarder->lanes[egress->first_lane + rx_queue_index % egress->n_lanes];
-	for (unsigned int i = 0; i < n && !is_one_flow; i++)
-		needs |= frames[i].needs;
 	sent = lane_send(lane, forwarder->offload, frames_list(forwarder, frames), n, needs,
 		n_segments_done);
 	lane_mark_dirty(forwarder, lane);

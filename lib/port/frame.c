@@ -30,6 +30,7 @@ bool frame_read_tag(struct frame *frame)
 
 void frame_from_mbuf(struct frame *frame, struct rte_mbuf *mbuf, struct vring_piece *pieces)
 {
+	frame->pieces = pieces;
 	frame_from_segment(frame, mbuf, pieces);
 	frame->len = rte_pktmbuf_pkt_len(mbuf);
 	for (struct rte_mbuf *segment = mbuf->next; segment != NULL; segment = segment->next) {

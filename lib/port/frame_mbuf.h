@@ -19,7 +19,6 @@ static __rte_always_inline void frame_from_segment(
 	uint8_t *head = rte_pktmbuf_mtod(mbuf, uint8_t *);
 
 	frame->head = head;
-	frame->pieces = piece;
 	frame->mbuf = mbuf;
 	frame->len = len;
 	if (len <= FRAME_HEAD_MAX) {
@@ -28,6 +27,7 @@ static __rte_always_inline void frame_from_segment(
 	} else {
 		frame->head_len = FRAME_HEAD_MAX;
 		frame->n_pieces = 1;
+		frame->pieces = piece;
 		piece->hva = head + FRAME_HEAD_MAX;
 		piece->len = len - FRAME_HEAD_MAX;
 	}

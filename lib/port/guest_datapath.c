@@ -198,6 +198,7 @@ static unsigned int announcement_make(struct guest_rx_queue *queue, struct frame
 	memcpy(&head[22], mac, 6);
 	memcpy(&head[32], mac, 6);
 	*frame = (struct frame){ .head = head, .len = RARP_BYTES, .head_len = RARP_BYTES };
+	batch->needs = 0;
 	batch->is_run = false;
 	batch->is_one_flow = false;
 	batch->is_preset = false;
@@ -235,6 +236,7 @@ static unsigned int guest_receive(struct rx_queue *base, struct port_counters *c
 	if (n <= 0)
 		return 0;
 
+	batch->needs = 0;
 	batch->is_run = false;
 	batch->is_one_flow = false;
 	batch->is_preset = false;
@@ -244,7 +246,10 @@ static unsigned int guest_receive(struct rx_queue *base, struct port_counters *c
 
 		batch->verdicts[i] = guest_frame_take(
 			queue, &batch->burst.buffers[i], frame, &batch->rooms[n_frames]);
-		n_frames += batch->verdicts[i] == N_DROP_REASONS;
+		if (batch->verdicts[i] == N_DROP_REASONS) {
+			batch->needs |= frame->needs;
+			n_frames++;
+		}
 		/* A dropped buffer goes back with the frame before it. */
 		batch->n_buffers_done[n_frames] = (uint16_t)(i + 1);
 	}

@@ -18,6 +18,7 @@
 
 #include <vring/run.h>
 
+#include "frame_cut.h"
 #include "guest_run.h"
 
 /* A shorter run that ends at a frame which needs a closer look is left to the general way. */
@@ -99,8 +100,10 @@ static __attribute__((noinline)) bool take_any(
 
 	*piece = (struct vring_piece){ .hva = (uint8_t *)batch->run.hva[i], .len = buffer.len };
 	batch->is_preset = false;
-	return guest_frame_take(queue, &buffer, &batch->frames[i], &batch->rooms[i]) ==
-	       N_DROP_REASONS;
+	if (guest_frame_take(queue, &buffer, &batch->frames[i], &batch->rooms[i]) != N_DROP_REASONS)
+		return false;
+	batch->needs |= batch->frames[i].needs;
+	return true;
 }
 
 /* Looks at every frame's tag. Returns how many frames there are before one that is to be dropped. */
@@ -155,6 +158,7 @@ static __rte_always_inline int run_receive(struct guest_rx_queue *queue, struct 
 		return n;
 	if (unlikely(!batch->is_preset))
 		preset(batch);
+	batch->needs = 0;
 	batch->is_run = true;
 	/* Without offloads nobody reads the header's line, which may be another than the frame's. */
 	prefetch_to_read(run, n, offloads ? 0 : GUEST_RUN_HEADER_LEN);
@@ -191,20 +195,6 @@ static int run_receive_offloads(
 	return run_receive(queue, batch, max, true);
 }
 
-/* How many bytes a frame has, in the head and in how many pieces: three fields that are read at once. */
-static __rte_always_inline uint64_t cut_of(const struct frame *frame)
-{
-	uint64_t cut;
-
-	_Static_assert(offsetof(struct frame, head_len) == offsetof(struct frame, len) + 4 &&
-			offsetof(struct frame, n_pieces) == offsetof(struct frame, len) + 6,
-		"one word");
-	memcpy(&cut, &frame->len, sizeof(cut));
-	return cut;
-}
-
-#define CUT(n_head, n_pieces) ((n_head) | (n_pieces) << 16)
-
 /* Bytes of a frame that is not cut as those of runs are. */
 static __attribute__((noinline)) void give_bytes(const struct frame *frame, uint8_t *to)
 {
@@ -216,7 +206,7 @@ static __attribute__((noinline)) void give_bytes(const struct frame *frame, uint
 	}
 }
 
-/* Copies a frame with its header into a buffer that holds it; `cut` as of cut_of(), less the length. */
+/* Copies a frame with its header into a buffer that holds it; `cut` as of frame_cut(), less the length. */
 static __rte_always_inline void give_plain(
 	const struct frame *frame, uint32_t cut, uint8_t *to, uint64_t header_mask)
 {
@@ -228,9 +218,9 @@ static __rte_always_inline void give_plain(
 	memcpy(to, &words, sizeof(words));
 	memcpy(to + sizeof(words), &rest, sizeof(rest));
 	to += GUEST_RUN_HEADER_LEN;
-	if (likely(cut == CUT(FRAME_HEAD_PLAIN, 0))) {
+	if (likely(cut == FRAME_CUT(FRAME_HEAD_PLAIN, 0))) {
 		copy_64(to, frame->head);
-	} else if (likely(cut == CUT(FRAME_HEAD_PLAIN, 1))) {
+	} else if (likely(cut == FRAME_CUT(FRAME_HEAD_PLAIN, 1))) {
 		const struct vring_piece piece = *frame->pieces;
 
 		copy_64(to, frame->head);
@@ -253,7 +243,7 @@ static __rte_always_inline unsigned int give_run(const struct vring_run *run,
 
 	for (i = 0; i < n; i++) {
 		const struct frame *frame = frames[i];
-		uint64_t cut = cut_of(frame);
+		uint64_t cut = frame_cut(frame);
 
 		lengths[i] = GUEST_RUN_HEADER_LEN + (uint32_t)cut;
 		if (unlikely(lengths[i] > run->len[i]))

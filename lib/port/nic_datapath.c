@@ -19,6 +19,7 @@
 #include <port/drop.h>
 #include <port/offload.h>
 
+#include "frame_cut.h"
 #include "frame_mbuf.h"
 #include "mbuf_bulk.h"
 #include "nic_internal.h"
@@ -97,12 +98,14 @@ unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
 	const struct vring_piece *end = batch->burst.pieces + RTE_DIM(batch->burst.pieces);
 	const bool checksum_verified = nic->checksum_verified;
 	unsigned int n = 0;
+	uint64_t bytes = 0;
 
 	if (nic->n_held < max)
 		nic->n_held += rte_eth_rx_burst(nic->eth_port, nic->rx.index,
 			nic->held + nic->n_held, FRAME_BURST - nic->n_held);
 	if (nic->n_held == 0)
 		return 0;
+	batch->needs = 0;
 	batch->is_run = false;
 	batch->is_one_flow = false;
 	batch->is_preset = false;
@@ -122,8 +125,11 @@ unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
 		}
 		if (checksum_verified && checksum_is_good(mbuf))
 			frame->offload.flags = VIRTIO_NET_HDR_F_DATA_VALID;
+		bytes += frame->len;
 		n++;
 	}
+	nic->n_given = (uint16_t)n;
+	nic->given_bytes = bytes;
 	return n;
 }
 
@@ -131,10 +137,10 @@ void nic_release(struct rx_queue *queue, struct port_counters *counters, struct 
 	unsigned int n)
 {
 	struct nic_rx *nic = (struct nic_rx *)queue;
-	uint64_t bytes = 0;
+	uint64_t bytes = nic->given_bytes;
 
-	for (unsigned int i = 0; i < n; i++)
-		bytes += batch->frames[i].len;
+	for (unsigned int i = n; i < nic->n_given; i++)
+		bytes -= batch->frames[i].len;
 	counters->rx_packets += n;
 	counters->rx_bytes += bytes;
 	mbuf_free_burst(nic->held, n);
@@ -239,26 +245,27 @@ static __rte_always_inline bool have_spares(struct nic_tx *queue, unsigned int n
 	return true;
 }
 
-/* Makes a fresh mbuf a copy of a frame that one takes. */
-static __rte_always_inline void copy_to_fresh(struct rte_mbuf *mbuf, const struct frame *frame)
+/* Makes a fresh mbuf a copy of a frame that one takes; `cut` is the frame's. */
+static __rte_always_inline void copy_to_fresh(
+	struct rte_mbuf *mbuf, const struct frame *frame, uint64_t cut)
 {
-	uint32_t len = frame->len;
+	uint32_t len = (uint32_t)cut;
 	uint8_t *data = mbuf_rearm(mbuf, len);
 
-	if (likely(frame->head_len == FRAME_HEAD_PLAIN))
+	if (likely(cut >> 32 == FRAME_CUT(FRAME_HEAD_PLAIN, 0))) {
 		memcpy(data, frame->head, FRAME_HEAD_PLAIN);
-	else
-		memcpy(data, frame->head, frame->head_len);
-	data += frame->head_len;
-	for (unsigned int i = 0; i < frame->n_pieces; i++) {
-		rte_memcpy(data, frame->pieces[i].hva, frame->pieces[i].len);
-		data += frame->pieces[i].len;
-	}
-	if (unlikely(len < NIC_FRAME_LEN_MIN)) {
-		memset(data, 0, NIC_FRAME_LEN_MIN - len);
-		mbuf->pkt_len = mbuf->data_len = NIC_FRAME_LEN_MIN;
+	} else if (likely(cut >> 32 == FRAME_CUT(FRAME_HEAD_PLAIN, 1))) {
+		memcpy(data, frame->head, FRAME_HEAD_PLAIN);
+		rte_memcpy(data + FRAME_HEAD_PLAIN, frame->pieces->hva, frame->pieces->len);
+	} else {
+		frame_copy_out(frame, data);
+		if (len < NIC_FRAME_LEN_MIN) {
+			memset(data + len, 0, NIC_FRAME_LEN_MIN - len);
+			mbuf->pkt_len = mbuf->data_len = NIC_FRAME_LEN_MIN;
+		}
 	}
 }
+_Static_assert(FRAME_HEAD_PLAIN >= NIC_FRAME_LEN_MIN, "only the odd ones need padding");
 
 static struct rte_mbuf *copy_frame(struct nic_tx *queue, const struct frame *frame)
 {
@@ -269,7 +276,7 @@ static struct rte_mbuf *copy_frame(struct nic_tx *queue, const struct frame *fra
 	if (!have_spares(queue, 1))
 		return NULL;
 	mbuf = queue->spare[--queue->n_spare];
-	copy_to_fresh(mbuf, frame);
+	copy_to_fresh(mbuf, frame, frame_cut(frame));
 	return mbuf;
 }
 
@@ -397,9 +404,10 @@ static unsigned int send_burst(struct nic_tx *queue, struct port_counters *count
 }
 
 /* A frame from a guest that one mbuf takes, short enough whether it is tagged or not. */
-static __rte_always_inline bool is_plain_departure(const struct frame *frame, uint32_t max_len)
+static __rte_always_inline bool is_plain_departure(
+	const struct frame *frame, uint32_t len, uint32_t max_len)
 {
-	return frame->mbuf == NULL && frame->needs == 0 && frame->len <= max_len;
+	return frame->mbuf == NULL && frame->needs == 0 && len <= max_len;
 }
 
 /* Sends the plain frames that come first. Returns how many of them were sent. */
@@ -416,11 +424,12 @@ static unsigned int send_plain(struct nic_tx *queue, struct port_counters *count
 	mbufs = &queue->spare[queue->n_spare - n];
 	for (n_loaded = 0; n_loaded < n; n_loaded++) {
 		const struct frame *frame = frames[n_loaded];
+		uint64_t cut = frame_cut(frame);
 
-		if (unlikely(!is_plain_departure(frame, max_len)))
+		if (unlikely(!is_plain_departure(frame, (uint32_t)cut, max_len)))
 			break;
-		bytes += frame->len;
-		copy_to_fresh(mbufs[n_loaded], frame);
+		bytes += (uint32_t)cut;
+		copy_to_fresh(mbufs[n_loaded], frame, cut);
 	}
 	n_sent = rte_eth_tx_burst(queue->eth_port, queue->tx.index, mbufs, (uint16_t)n_loaded);
 	if (unlikely(n_sent < n_loaded)) {

@@ -32,6 +32,8 @@ struct nic_rx {
 	uint16_t eth_port;
 	bool checksum_verified; /* the device was asked to check sums: its flags mean something */
 	uint16_t n_held;
+	uint16_t n_given; /* frames of the last receive, and their bytes */
+	uint64_t given_bytes;
 	struct rte_mbuf *held[FRAME_BURST]; /* received and not released, oldest first */
 } __attribute__((aligned(64)));
 

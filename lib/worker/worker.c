@@ -77,7 +77,7 @@ static unsigned int serve(struct worker *worker, struct plan *plan, struct plan_
 		break;
 	case PLAN_ROUTE_CROSS:
 		n_done = cross_forward(plan->forwarder, rx->peer, rx->queue->index, batch->frames,
-			n, batch->is_one_flow, rx->lossless ? &rx->n_segments_done : NULL);
+			n, batch->needs, rx->lossless ? &rx->n_segments_done : NULL);
 		break;
 	case PLAN_ROUTE_NONE:
 		counters->drops[DROP_NO_DESTINATION] += n;

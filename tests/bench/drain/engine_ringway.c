@@ -221,7 +221,7 @@ static unsigned int carry(unsigned int from, unsigned int to, unsigned int max)
 	if (n == 0)
 		return 0;
 	cross_forward(plan->forwarder, &plan->forwarder->ports[to], rx->queue->index, batch.frames, n,
-		batch.is_one_flow, NULL);
+		batch.needs, NULL);
 	rx->queue->release(rx->queue, counters, &batch, n);
 	signal_as_workers_do(rx, n);
 	return n;

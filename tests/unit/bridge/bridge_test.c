@@ -200,6 +200,30 @@ static void a_burst_keeps_its_order_per_destination(void **state)
 	}
 }
 
+static void a_burst_of_one_flow_is_treated_as_its_first_frame(void **state)
+{
+	/* Unknown, then known, then to where it came from; each of them in order. */
+	for (unsigned int i = 0; i < FRAME_BURST; i++)
+		make(i, 2, 1, -1)->head[20] = (uint8_t)i;
+	bridge_forward(forwarder, &bridge, &forwarder->ports[0], frames, FRAME_BURST, true);
+	for (unsigned int p = 1; p < N_PORTS; p++) {
+		assert_int_equal(sinks[p][0].n, FRAME_BURST);
+		for (unsigned int i = 0; i < FRAME_BURST; i++)
+			assert_int_equal(sinks[p][0].bytes[i][20], i);
+		sinks[p][0].n = 0;
+	}
+	station_appears(2, 2, -1);
+	for (unsigned int i = 0; i < FRAME_BURST; i++)
+		make(i, 2, 1, -1)->head[20] = (uint8_t)i;
+	bridge_forward(forwarder, &bridge, &forwarder->ports[0], frames, FRAME_BURST, true);
+	assert_int_equal(sinks[2][0].n, FRAME_BURST);
+	for (unsigned int i = 0; i < FRAME_BURST; i++)
+		assert_int_equal(sinks[2][0].bytes[i][20], i);
+	assert_int_equal(sinks[1][0].n + sinks[3][0].n, 0);
+	bridge_forward(forwarder, &bridge, &forwarder->ports[2], frames, FRAME_BURST, true);
+	assert_int_equal(dropped(2, DROP_NO_DESTINATION), FRAME_BURST);
+}
+
 static void every_frame_of_a_run_is_treated_as_the_first(void **state)
 {
 	/* Unknown: flooded, each of them. */
@@ -369,13 +393,13 @@ static void a_lossless_cross_connect_leaves_what_finds_no_room(void **state)
 	for (unsigned int i = 0; i < 8; i++)
 		make(i, 2, 1, -1);
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, false, &n_segments), 3);
+		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, 0, &n_segments), 3);
 	assert_int_equal(dropped(1, DROP_GUEST_NO_BUFFERS), 0);
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, &frames[3], 5, false, &n_segments), 0);
+		cross_forward(forwarder, &forwarder->ports[1], 0, &frames[3], 5, 0, &n_segments), 0);
 	sinks[1][0].room = 8;
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, &frames[3], 5, false, &n_segments), 5);
+		cross_forward(forwarder, &forwarder->ports[1], 0, &frames[3], 5, 0, &n_segments), 5);
 }
 
 static void a_cross_connect_that_may_lose_drops_and_counts(void **state)
@@ -384,20 +408,20 @@ static void a_cross_connect_that_may_lose_drops_and_counts(void **state)
 	for (unsigned int i = 0; i < 8; i++)
 		make(i, 2, 1, -1);
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, false, NULL), 8);
+		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, 0, NULL), 8);
 	assert_int_equal(dropped(1, DROP_GUEST_NO_BUFFERS), 5);
 	forwarder->ports[1].n_lanes = 0;
 	assert_int_equal(
-		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, false, NULL), 8);
+		cross_forward(forwarder, &forwarder->ports[1], 0, frames, 8, 0, NULL), 8);
 	assert_int_equal(dropped(1, DROP_PORT_DOWN), 8);
 }
 
 static void a_cross_connect_keeps_queues_apart(void **state)
 {
 	make(0, 2, 1, -1);
-	cross_forward(forwarder, &forwarder->ports[1], 1, frames, 1, false, NULL);
+	cross_forward(forwarder, &forwarder->ports[1], 1, frames, 1, 0, NULL);
 	assert_int_equal(sinks[1][1].n, 1);
-	cross_forward(forwarder, &forwarder->ports[1], 2, frames, 1, false, NULL);
+	cross_forward(forwarder, &forwarder->ports[1], 2, frames, 1, 0, NULL);
 	assert_int_equal(sinks[1][0].n, 1);
 }
 
@@ -410,6 +434,7 @@ int main(void)
 		one_queue(an_unknown_destination_is_flooded_to_all_but_the_sender),
 		one_queue(a_known_destination_gets_it_alone),
 		one_queue(a_burst_keeps_its_order_per_destination),
+		one_queue(a_burst_of_one_flow_is_treated_as_its_first_frame),
 		one_queue(every_frame_of_a_run_is_treated_as_the_first),
 		one_queue(a_frame_for_its_own_port_is_dropped_and_counted),
 		one_queue(a_group_address_is_never_learned),

@@ -65,14 +65,14 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 	const struct forward_port *ingress, struct frame *frames, unsigned int n, bool is_one_flow);
 
 /*
- * Sends n frames to the other end of a cross-connect, by the queue that belongs to the one they came in by. `is_one_flow`
- * as in struct frame_batch.
+ * Sends n frames to the other end of a cross-connect, by the queue that belongs to the one they came in by. `needs`
+ * is theirs together.
  * With n_segments_done NULL frames may be lost, and all are dealt with: returns n. Else the cross-connect is lossless:
  * returns how many were dealt with, and the rest must be given again later, the same frame first. *n_segments_done
  * (0 at first, one per receive queue) is what has gone out of that frame already, if it is being segmented.
  */
 unsigned int cross_forward(struct forwarder *forwarder, const struct forward_port *egress,
-	uint16_t rx_queue_index, struct frame *frames, unsigned int n, bool is_one_flow,
+	uint16_t rx_queue_index, struct frame *frames, unsigned int n, uint8_t needs,
 	uint16_t *n_segments_done);
 
 /* Signals every queue something was sent to since the last call. The caller has called vring_fence() after that. */

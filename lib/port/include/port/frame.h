@@ -74,6 +74,7 @@ struct frame_batch {
 	uint16_t n_buffers_done[FRAME_BURST + 1];
 	uint16_t n_refused;            /* buffers that gave no frame */
 	uint8_t verdicts[FRAME_BURST]; /* per buffer: enum drop_reason, N_DROP_REASONS for a good one */
+	uint8_t needs; /* of all frames together */
 	bool is_run; /* the frames are those of `run`, one for one, and nothing above but their rooms is in use */
 	/* All frames have the same addresses and EtherType, and need nothing. False says nothing. */
 	bool is_one_flow;
