@@ -2,20 +2,12 @@
 /* Lanes: sending what forwarding collected, with offloads done in software where the far side cannot. */
 #include "lane.h"
 
-static void lane_lock(struct lane *lane)
+static unsigned int send_frames(struct lane *lane, struct frame *const *frames, unsigned int n)
 {
 	struct tx_queue *queue = lane->queue;
 
-	if (!lane->is_shared || rte_spinlock_trylock(&queue->lock))
-		return;
-	__atomic_fetch_add(&queue->n_contended, 1, __ATOMIC_RELAXED);
-	rte_spinlock_lock(&queue->lock);
-}
-
-static void lane_unlock(struct lane *lane)
-{
-	if (lane->is_shared)
-		rte_spinlock_unlock(&lane->queue->lock);
+	return lane->is_shared ? queue->send_shared(queue, lane->counters, frames, n)
+			       : queue->send(queue, lane->counters, frames, n);
 }
 
 /*
@@ -41,8 +33,7 @@ static bool send_resolved(struct lane *lane, struct offload *offload, const stru
 		segments[i] = &out[i];
 	while (sent < n) {
 		unsigned int burst = RTE_MIN(n - sent, (unsigned int)FRAME_BURST);
-		unsigned int done =
-			lane->queue->send(lane->queue, lane->counters, &segments[sent], burst);
+		unsigned int done = send_frames(lane, &segments[sent], burst);
 
 		sent += done;
 		if (done < burst)
@@ -65,7 +56,6 @@ unsigned int lane_send(struct lane *lane, struct offload *offload, struct frame 
 	uint8_t refused = (uint8_t)~lane->queue->accepts;
 	unsigned int sent = 0;
 
-	lane_lock(lane);
 	while (sent < n) {
 		unsigned int run = (needs & refused) == 0 ? n - sent : 0;
 		unsigned int done;
@@ -73,7 +63,7 @@ unsigned int lane_send(struct lane *lane, struct offload *offload, struct frame 
 		while (sent + run < n && (frames[sent + run]->needs & refused) == 0)
 			run++;
 		if (run > 0) {
-			done = lane->queue->send(lane->queue, lane->counters, &frames[sent], run);
+			done = send_frames(lane, &frames[sent], run);
 			sent += done;
 			if (done < run)
 				break;
@@ -83,7 +73,6 @@ unsigned int lane_send(struct lane *lane, struct offload *offload, struct frame 
 			break;
 		}
 	}
-	lane_unlock(lane);
 	return sent;
 }
 
@@ -115,9 +104,10 @@ void forward_notify(struct forwarder *forwarder)
 	for (unsigned int i = 0; i < forwarder->n_dirty; i++) {
 		struct lane *lane = &forwarder->lanes[forwarder->dirty[i]];
 
-		lane_lock(lane);
-		lane->queue->notify(lane->queue);
-		lane_unlock(lane);
+		if (lane->is_shared)
+			lane->queue->notify_shared(lane->queue);
+		else
+			lane->queue->notify(lane->queue);
 		lane->is_dirty = false;
 	}
 	forwarder->n_dirty = 0;

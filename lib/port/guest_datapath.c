@@ -158,9 +158,9 @@ static void guest_release(struct rx_queue *base, struct port_counters *counters,
  * back; with its counter full a write then sleeps. Whoever watches over the workers (workers_watch()) interrupts it,
  * and the peer that did this loses its port.
  */
-static void ring_notify(struct vu_ring *ring, bool *call_blocks)
+static void ring_call(const struct vu_ring *ring, bool *call_blocks)
 {
-	if (!vring_device_wants_call(&ring->device) || ring->call_fd < 0 || *call_blocks)
+	if (ring->call_fd < 0 || __atomic_load_n(call_blocks, __ATOMIC_RELAXED))
 		return;
 	/* EAGAIN: the counter is full, so a notification is pending anyway. */
 	if (eventfd_write(ring->call_fd, 1) != 0 && errno == EINTR)
@@ -171,14 +171,28 @@ static void guest_rx_notify(struct rx_queue *base)
 {
 	struct guest_rx_queue *queue = (struct guest_rx_queue *)base;
 
-	ring_notify(queue->ring, &queue->call_blocks);
+	if (vring_device_wants_call(&queue->ring->device))
+		ring_call(queue->ring, &queue->call_blocks);
 }
 
 static void guest_tx_notify(struct tx_queue *base)
 {
 	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
 
-	ring_notify(queue->ring, &queue->call_blocks);
+	if (vring_device_wants_call(&queue->ring->device))
+		ring_call(queue->ring, &queue->call_blocks);
+}
+
+static void guest_tx_notify_shared(struct tx_queue *base)
+{
+	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
+	bool wants_call;
+
+	tx_queue_lock(base);
+	wants_call = vring_device_wants_call(&queue->ring->device);
+	tx_queue_unlock(base);
+	if (wants_call)
+		ring_call(queue->ring, &queue->call_blocks);
 }
 
 #define RARP_BYTES 60
@@ -352,9 +366,9 @@ static bool frame_is_over_mtu(const struct frame *frame, uint16_t mtu)
 	       frame->len > (uint32_t)mtu + FRAME_LEN_MIN + (frame->tagged ? 4 : 0);
 }
 
-/* Frames and buffers of any shape. */
-static unsigned int send_any(struct guest_tx_queue *queue, struct port_counters *counters,
-	struct frame *const *frames, unsigned int n)
+/* Frames and buffers of any shape. `shared`: the queue has other senders (vring/ticket.h). */
+static __rte_always_inline unsigned int send_general(struct guest_tx_queue *queue,
+	struct port_counters *counters, struct frame *const *frames, unsigned int n, bool shared)
 {
 	struct vring_device *device = &queue->ring->device;
 	struct vring_grant grants[FRAME_BURST];
@@ -363,6 +377,7 @@ static unsigned int send_any(struct guest_tx_queue *queue, struct port_counters 
 	unsigned int n_taken = 0;
 	uint16_t mtu = queue->base.port->mtu;
 	uint64_t n_bytes = 0;
+	struct vring_ticket ticket;
 	struct vring_burst burst;
 	int n_dealt;
 
@@ -372,7 +387,14 @@ static unsigned int send_any(struct guest_tx_queue *queue, struct port_counters 
 		taken[n_taken] = (uint8_t)i;
 		lengths[n_taken++] = queue->header_len + frames[i]->len;
 	}
+	if (shared)
+		tx_queue_lock(&queue->base);
 	n_dealt = vring_device_reserve(device, &burst, lengths, n_taken, grants);
+	if (shared) {
+		if (burst.n > 0)
+			vring_ticket_draw(&queue->tickets, device, &ticket, &burst);
+		tx_queue_unlock(&queue->base);
+	}
 	if (unlikely(n_dealt < 0))
 		return 0; /* broken; the control thread takes the ring out of the plan */
 
@@ -388,13 +410,31 @@ static unsigned int send_any(struct guest_tx_queue *queue, struct port_counters 
 		n_bytes += frame->len;
 	}
 	counters->tx_bytes += n_bytes;
-	if (burst.n > 0) {
-		vring_device_return(device, &burst, burst.n);
+	if (burst.n > 0)
+		vring_device_return(shared ? &ticket.ring : device, &burst, burst.n);
+	if (burst.n > 0 && shared) {
+		tx_queue_lock(&queue->base);
+		vring_ticket_commit(&queue->tickets, device, &ticket);
+		tx_queue_unlock(&queue->base);
+	} else if (burst.n > 0) {
 		vring_device_publish(device);
 	}
 	n = (unsigned int)n_dealt == n_taken ? n : taken[n_dealt];
 	counters->drops[DROP_OVER_MTU] += n - (unsigned int)n_dealt;
 	return n;
+}
+
+/* Not inlined: a burst is tens of kilobytes of stack, which runs do without. */
+static __rte_noinline unsigned int send_any(struct guest_tx_queue *queue,
+	struct port_counters *counters, struct frame *const *frames, unsigned int n)
+{
+	return send_general(queue, counters, frames, n, false);
+}
+
+static __rte_noinline unsigned int send_any_shared(struct guest_tx_queue *queue,
+	struct port_counters *counters, struct frame *const *frames, unsigned int n)
+{
+	return send_general(queue, counters, frames, n, true);
 }
 
 static unsigned int guest_send(struct tx_queue *base, struct port_counters *counters,
@@ -406,6 +446,18 @@ static unsigned int guest_send(struct tx_queue *base, struct port_counters *coun
 
 	if (unlikely(n_done < n))
 		n_done += send_any(queue, counters, frames + n_done, n - n_done);
+	return n_done;
+}
+
+static unsigned int guest_send_shared(struct tx_queue *base, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
+	unsigned int n_done =
+		queue->run != NULL ? queue->run->send_shared(queue, counters, frames, n) : 0;
+
+	if (unlikely(n_done < n))
+		n_done += send_any_shared(queue, counters, frames + n_done, n - n_done);
 	return n_done;
 }
 
@@ -443,6 +495,8 @@ void guest_tx_queue_init(struct guest_tx_queue *queue)
 {
 	queue->base.send = guest_send;
 	queue->base.notify = guest_tx_notify;
+	queue->base.send_shared = guest_send_shared;
+	queue->base.notify_shared = guest_tx_notify_shared;
 	queue->base.full_reason = DROP_GUEST_NO_BUFFERS;
 	rte_spinlock_init(&queue->base.lock);
 }

@@ -5,6 +5,7 @@
 
 #include <port/port.h>
 #include <vhost/backend.h>
+#include <vring/ticket.h>
 
 /*
  * Written by the control thread while no worker knows the queue, read by its worker afterwards; but for the words whose
@@ -18,7 +19,7 @@ struct guest_rx_queue {
 	struct vu_ring *ring;            /* the guest's transmit ring */
 	uint16_t header_len;  /* bytes of virtio-net header: 12, or 10 for a legacy driver without MRG_RXBUF */
 	uint8_t offloads;     /* FRAME_NEEDS_* the guest negotiated to send */
-	bool call_blocks;     /* set by the worker: see ring_notify() */
+	bool call_blocks;     /* set by the worker: see ring_call() */
 	/* SEND_RARP: set by the control thread, cleared by the worker that has sent the announcement. */
 	bool announce;
 	uint8_t announce_mac[6];
@@ -30,7 +31,9 @@ struct guest_tx_queue {
 	struct vu_ring *ring; /* the guest's receive ring */
 	uint16_t header_len;
 	bool checks_csum; /* GUEST_CSUM: may be told DATA_VALID */
-	bool call_blocks; /* set by a worker: see ring_notify() */
+	bool call_blocks; /* set by a worker: see ring_call() */
+	/* Of workers that share the queue; under base.lock, as is ring->device then. */
+	struct vring_tickets tickets;
 };
 
 /* Chooses the run functions for what the queue has now: header length, offloads. Control thread. */

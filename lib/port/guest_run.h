@@ -20,6 +20,9 @@ struct guest_run_ops {
 	/* Sends frames as long as they and the buffers are plain, and publishes them. Returns how many. */
 	unsigned int (*send)(struct guest_tx_queue *queue, struct port_counters *counters,
 		struct frame *const *frames, unsigned int n);
+	/* The same for a queue that other workers send to as well. */
+	unsigned int (*send_shared)(struct guest_tx_queue *queue, struct port_counters *counters,
+		struct frame *const *frames, unsigned int n);
 };
 
 /* [0]: nothing was negotiated that the virtio-net header could say; [1]: something was. */

@@ -255,8 +255,40 @@ static __rte_always_inline unsigned int give_run(const struct vring_run *run,
 	return (unsigned int)i;
 }
 
-static unsigned int run_send(struct guest_tx_queue *queue, struct port_counters *counters,
-	struct frame *const *frames, unsigned int n)
+/* The next buffers, none of which takes a frame of more than `max` bytes with its header. As vring_run_peek(). */
+static __rte_always_inline int peek_to_send(
+	struct vring_device *device, struct vring_run *run, uint32_t max, unsigned int n)
+{
+	int n_buffers =
+		vring_run_peek(device, run, VRING_WRITABLE, GUEST_RUN_HEADER_LEN, UINT32_MAX, n);
+
+	if (max != UINT32_MAX) {
+		for (int i = 0; i < n_buffers; i++)
+			run->len[i] = RTE_MIN(run->len[i], max);
+	}
+	return n_buffers;
+}
+
+/* Takes as many of them as the next frames fit into, one each, and draws the ticket if there are any. Returns how many. */
+static __rte_always_inline int reserve_to_send(struct guest_tx_queue *queue, struct vring_run *run,
+	struct vring_ticket *ticket, uint32_t max, struct frame *const *frames, unsigned int n)
+{
+	struct vring_device *device = &queue->ring->device;
+	int n_buffers, n_fit = 0;
+
+	tx_queue_lock(&queue->base);
+	n_buffers = peek_to_send(device, run, max, n);
+	while (n_fit < n_buffers && GUEST_RUN_HEADER_LEN + frames[n_fit]->len <= run->len[n_fit])
+		n_fit++;
+	if (n_fit > 0)
+		vring_ticket_draw_run(&queue->tickets, device, ticket, (unsigned int)n_fit);
+	tx_queue_unlock(&queue->base);
+	return n_fit;
+}
+
+/* `shared`: the queue has other senders (vring/ticket.h). */
+static __rte_always_inline unsigned int run_send_any(struct guest_tx_queue *queue,
+	struct port_counters *counters, struct frame *const *frames, unsigned int n, bool shared)
 {
 	struct vring_device *device = &queue->ring->device;
 	uint16_t mtu = queue->base.port->mtu;
@@ -265,41 +297,56 @@ static unsigned int run_send(struct guest_tx_queue *queue, struct port_counters 
 	/* `flags` is the first byte. */
 	uint64_t header_mask = queue->checks_csum ? ~0ULL : ~(uint64_t)VIRTIO_NET_HDR_F_DATA_VALID;
 	uint32_t lengths[VRING_RUN_MAX];
+	struct vring_ticket ticket;
 	struct vring_run run;
 	unsigned int done = 0;
 	uint64_t bytes = 0;
 
 	while (done < n) {
-		int n_buffers = vring_run_peek(device, &run, VRING_WRITABLE, GUEST_RUN_HEADER_LEN,
-			UINT32_MAX, n - done);
+		int n_buffers = shared ? reserve_to_send(queue, &run, &ticket, max, frames + done, n - done)
+				       : peek_to_send(device, &run, max, n - done);
 		unsigned int n_given;
 
 		if (n_buffers <= 0)
 			break;
 		prefetch_to_write(&run, n_buffers);
-		if (max != UINT32_MAX) {
-			for (int i = 0; i < n_buffers; i++)
-				run.len[i] = RTE_MIN(run.len[i], max);
-		}
 		n_given = give_run(
 			&run, frames + done, (unsigned int)n_buffers, header_mask, lengths, &bytes);
-		vring_run_return_written(device, &run, lengths, n_given);
+		vring_run_return_written(shared ? &ticket.ring : device, &run, lengths, n_given);
+		if (shared) {
+			tx_queue_lock(&queue->base);
+			vring_ticket_commit(&queue->tickets, device, &ticket);
+			tx_queue_unlock(&queue->base);
+		}
 		done += n_given;
 		if (n_given < (unsigned int)n_buffers)
 			break;
 	}
 	if (done == 0)
 		return 0;
-	vring_device_publish(device);
+	if (!shared)
+		vring_device_publish(device);
 	counters->tx_packets += done;
 	counters->tx_bytes += bytes - done * (uint64_t)GUEST_RUN_HEADER_LEN;
 	return done;
 }
 
+static unsigned int run_send(struct guest_tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	return run_send_any(queue, counters, frames, n, false);
+}
+
+static unsigned int run_send_shared(struct guest_tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	return run_send_any(queue, counters, frames, n, true);
+}
+
 #define GUEST_RUN_OPS(name)                                                                        \
 	const struct guest_run_ops name[2] = {                                                     \
-		{ run_receive_plain, run_send },                                                   \
-		{ run_receive_offloads, run_send },                                                \
+		{ run_receive_plain, run_send, run_send_shared },                                  \
+		{ run_receive_offloads, run_send, run_send_shared },                               \
 	}
 
 #endif

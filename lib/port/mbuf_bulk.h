@@ -20,6 +20,8 @@ _Static_assert(offsetof(struct rte_mbuf, refcnt) == offsetof(struct rte_mbuf, da
 		offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, data_off) + 4 &&
 		offsetof(struct rte_mbuf, port) == offsetof(struct rte_mbuf, data_off) + 6,
 	"the word of an mbuf");
+_Static_assert(offsetof(struct rte_mbuf, pkt_len) == offsetof(struct rte_mbuf, packet_type) + 4,
+	"type and length are one word, too");
 #define MBUF_WORD_ONE_SEGMENT (1ULL << 16 | 1ULL << 32) /* one reference, one segment */
 #define MBUF_WORD_SEGMENTS    (0xffffffffULL << 16)
 
@@ -32,11 +34,12 @@ static __rte_always_inline uint8_t *mbuf_rearm(struct rte_mbuf *mbuf, uint32_t l
 {
 	const uint64_t word = RTE_PKTMBUF_HEADROOM | MBUF_WORD_ONE_SEGMENT |
 			      (uint64_t)RTE_MBUF_PORT_INVALID << 48;
+	const uint64_t type_and_len = (uint64_t)len << 32; /* of no known type */
 
 	memcpy((uint8_t *)mbuf + offsetof(struct rte_mbuf, data_off), &word, sizeof(word));
 	mbuf->ol_flags = 0;
-	mbuf->packet_type = 0;
-	mbuf->pkt_len = len;
+	memcpy((uint8_t *)mbuf + offsetof(struct rte_mbuf, packet_type), &type_and_len,
+		sizeof(type_and_len));
 	mbuf->data_len = (uint16_t)len;
 	return (uint8_t *)mbuf->buf_addr + RTE_PKTMBUF_HEADROOM;
 }

@@ -246,6 +246,8 @@ static void init_queues(struct nic *nic, const struct nic_plan *plan)
 			.lock = RTE_SPINLOCK_INITIALIZER,
 			.send = nic_send,
 			.notify = nic_tx_notify,
+			.send_shared = nic_send_shared,
+			.notify_shared = nic_tx_notify,
 		};
 	}
 }

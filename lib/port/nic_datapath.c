@@ -109,7 +109,8 @@ unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
 	batch->is_run = false;
 	batch->is_one_flow = false;
 	batch->is_preset = false;
-	while (n < max && n < nic->n_held) {
+	max = RTE_MIN(max, (unsigned int)nic->n_held);
+	while (n < max) {
 		struct rte_mbuf *mbuf = nic->held[n];
 		struct frame *frame = &batch->frames[n];
 
@@ -119,8 +120,10 @@ unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
 			/* Long chains: the rest of the burst comes next time. */
 			if (end - chain < mbuf->nb_segs)
 				break;
-			if (!take_any(nic, counters, frame, n, chain))
+			if (!take_any(nic, counters, frame, n, chain)) {
+				max = RTE_MIN(max, (unsigned int)nic->n_held);
 				continue;
+			}
 			chain += frame->n_pieces;
 		}
 		if (checksum_verified && checksum_is_good(mbuf))
@@ -463,4 +466,13 @@ unsigned int nic_send(struct tx_queue *queue, struct port_counters *counters,
 			break;
 	}
 	return n_done;
+}
+
+unsigned int nic_send_shared(struct tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	tx_queue_lock(queue);
+	n = nic_send(queue, counters, frames, n);
+	tx_queue_unlock(queue);
+	return n;
 }

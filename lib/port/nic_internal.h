@@ -59,6 +59,10 @@ unsigned int nic_send(struct tx_queue *queue, struct port_counters *counters,
 	struct frame *const *frames, unsigned int n);
 void nic_tx_notify(struct tx_queue *queue);
 
+/* Whole under the lock: a burst is given to a device in one call, and its mbufs are the queue's. */
+unsigned int nic_send_shared(struct tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n);
+
 /*
  * Makes a copy of `frame` ready for a device with the queue's abilities: flags and lengths for the
  * device, or the sum completed here. false: the words do not fit the headers, the device must not

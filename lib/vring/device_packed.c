@@ -64,14 +64,19 @@ void device_packed_return(
 	ring->last_avail_idx = vring_packed_advance(ring->last_avail_idx, n_slots, size);
 }
 
+void device_packed_count_published(struct vring_device *ring, uint16_t position)
+{
+	/* Saturating: all that matters beyond 65535, which is two laps of any ring, is that it is beyond. */
+	if (ring->n_uncalled <= UINT16_MAX)
+		ring->n_uncalled += packed_distance(ring->published_idx, position, ring->size);
+	ring->published_idx = position;
+}
+
 void device_packed_publish(struct vring_device *ring)
 {
 	if (!ring->is_held)
 		return;
-	/* Saturating: all that matters beyond 65535, which is two laps of any ring, is that it is beyond. */
-	if (ring->n_uncalled <= UINT16_MAX)
-		ring->n_uncalled += packed_distance(ring->published_idx, ring->used_idx, ring->size);
-	ring->published_idx = ring->used_idx;
+	device_packed_count_published(ring, ring->used_idx);
 	ring->is_held = false;
 	/* Fence D. */
 	__atomic_store_n(&packed_desc_at(ring, ring->held_slot)->flags, ring->held_flags, __ATOMIC_RELEASE);

@@ -10,6 +10,8 @@ bool device_packed_accepts(const struct vring_config *config);
 void device_packed_return(struct vring_device *ring, const struct vring_burst *burst,
 	unsigned int n);
 void device_packed_publish(struct vring_device *ring);
+/* Notes that the driver can see the used descriptors before `position`. */
+void device_packed_count_published(struct vring_device *ring, uint16_t position);
 bool device_packed_wants_call(struct vring_device *ring);
 void device_packed_set_kick(struct vring_device *ring, bool wanted);
 bool device_packed_has_available(const struct vring_device *ring);

@@ -49,16 +49,21 @@ void device_split_return(struct vring_device *ring, const struct vring_burst *bu
 	ring->last_avail_idx = (uint16_t)(ring->last_avail_idx + n);
 }
 
-void device_split_publish(struct vring_device *ring)
+void device_split_publish_to(struct vring_device *ring, uint16_t idx)
 {
-	uint16_t n = (uint16_t)(ring->used_idx - ring->published_idx);
+	uint16_t n = (uint16_t)(idx - ring->published_idx);
 
 	/* Saturating: all that matters beyond 65535 is that it is beyond. */
 	if (ring->n_uncalled <= UINT16_MAX)
 		ring->n_uncalled += n;
-	ring->published_idx = ring->used_idx;
+	ring->published_idx = idx;
 	/* Fence D. */
-	__atomic_store_n(&ring->used->idx, ring->used_idx, __ATOMIC_RELEASE);
+	__atomic_store_n(&ring->used->idx, idx, __ATOMIC_RELEASE);
+}
+
+void device_split_publish(struct vring_device *ring)
+{
+	device_split_publish_to(ring, ring->used_idx);
 }
 
 bool device_split_wants_call(struct vring_device *ring)

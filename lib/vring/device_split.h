@@ -10,6 +10,8 @@ bool device_split_accepts(const struct vring_config *config);
 void device_split_return(struct vring_device *ring, const struct vring_burst *burst,
 	unsigned int n);
 void device_split_publish(struct vring_device *ring);
+/* The same for the used entries before `idx` only. */
+void device_split_publish_to(struct vring_device *ring, uint16_t idx);
 bool device_split_wants_call(struct vring_device *ring);
 void device_split_set_kick(struct vring_device *ring, bool wanted);
 /* How far the available index leads: more than the size is a lie. */

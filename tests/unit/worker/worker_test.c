@@ -32,6 +32,7 @@ struct source {
 	struct tx_queue tx[4];
 	uint64_t n_received[4]; /* calls, per queue */
 	uint64_t n_sent[4];
+	uint64_t n_sent_shared; /* of those, as by one worker of several */
 	bool forbidden; /* no worker may use the queues */
 	bool violated;
 };
@@ -89,6 +90,13 @@ static unsigned int source_send(struct tx_queue *queue, struct port_counters *co
 	return n;
 }
 
+static unsigned int source_send_shared(struct tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	__atomic_fetch_add(&source_of(queue->port)->n_sent_shared, n, __ATOMIC_RELAXED);
+	return source_send(queue, counters, frames, n);
+}
+
 static void source_notify_tx(struct tx_queue *queue)
 {
 	note_use(source_of(queue->port));
@@ -137,7 +145,9 @@ static void source_init(uint16_t id, unsigned int n_rx, unsigned int n_tx)
 		source->tx[i] = (struct tx_queue){ .port = &source->base,
 			.index = i,
 			.send = source_send,
-			.notify = source_notify_tx };
+			.notify = source_notify_tx,
+			.send_shared = source_send_shared,
+			.notify_shared = source_notify_tx };
 	}
 	topology.ports[id] = &source->base;
 }
@@ -250,7 +260,21 @@ static void workers_with_queues_enough_do_not_share_one(void **state)
 	workers_update(workers, &topology);
 	assert_true(grows(&sources[1].n_sent[0]));
 	assert_true(grows(&sources[1].n_sent[1]));
-	assert_int_equal(sources[1].tx[0].n_contended + sources[1].tx[1].n_contended, 0);
+	assert_int_equal(read_count(&sources[1].n_sent_shared), 0);
+}
+
+static void workers_without_queues_enough_know_that_they_share(void **state)
+{
+	source_init(0, 2, 1);
+	source_init(1, 0, 1);
+	cross(0, 1);
+	workers_update(workers, &topology);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_true(grows(&sources[0].n_received[i]));
+	assert_true(grows(&sources[1].n_sent_shared));
+	workers_destroy(workers);
+	workers = NULL;
+	assert_int_equal(sources[1].n_sent_shared, sources[1].n_sent[0]);
 }
 
 /* The promise GET_VRING_BASE, memory tables and closed descriptors stand on. */
@@ -306,6 +330,7 @@ int main(void)
 		worker_test(a_port_connected_to_nothing_drops_and_counts),
 		worker_test(queues_are_spread_over_the_workers_and_stay),
 		worker_test(workers_with_queues_enough_do_not_share_one),
+		worker_test(workers_without_queues_enough_know_that_they_share),
 		worker_test(no_worker_uses_a_queue_after_the_update_that_took_it_away),
 		worker_test(an_update_returns_soon_while_workers_are_busy),
 	};

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Where frames go: learning, flooding, VLANs, cross-connects with and without loss, announcements, MTU."""
+import os
 import struct
 import time
 
@@ -245,6 +246,77 @@ class CrossConnects(ForwardingTest):
                       ethernet(4, source=BROADCAST)):
             sender.send(frame)
             self.assert_gets(receiver, frame)
+
+
+class SharedQueues(ForwardingTest):
+    """More workers than the receiver has queues: all send to the one it has."""
+    def setUp(self):
+        super().setUp()
+        self.cpus = sorted(os.sched_getaffinity(0))[:2]
+        if len(self.cpus) < 2:
+            self.skipTest('two workers need two CPUs')
+
+    def start_two_workers(self, names):
+        self.start(names, [{'name': 'br0', 'ports': names}], workers={'cpus': ','.join(map(str, self.cpus))})
+
+    def make_known(self, senders, receiver):
+        """Every worker knows every port, and every address is learned. Workers take up ports in their own time."""
+        waits_for = {mac(1), mac(2)}
+
+        def all_known():
+            receiver.send(ethernet(0, source=mac(3)))
+            for number, sender in enumerate(senders):
+                while sender.receive_now() is not None:
+                    pass
+                sender.send(ethernet(0, source=mac(1 + number), destination=mac(3)))
+            while (frame := receiver.receive_now()) is not None:
+                waits_for.discard(frame.data[6:12])
+            return not waits_for
+        self.assertTrue(wait_for(all_known, step=0.01))
+        for guest in senders + [receiver]:
+            guest.drain()
+        while receiver.receive_now() is not None:
+            pass
+
+    def check_two_senders(self, features):
+        self.start_two_workers(['a', 'b', 'c'])
+        senders = [self.guest('a'), self.guest('b')]
+        # Buffers so small that every third frame needs several.
+        receiver = self.guest('c', features=features, buffer_bytes=256)
+        workers = {ring['worker'] for name in 'ab' for ring in self.daemon.port(name)['rings'] if ring['worker'] >= 0}
+        self.assertEqual(workers, {0, 1})
+        self.make_known(senders, receiver)
+        drops = self.daemon.counters('c')['drops']
+        for round_number in range(60):
+            sent = [[ethernet(40 * round_number + i, source=mac(1 + number), destination=mac(3),
+                              size=(60, 61, 700)[i % 3]) for i in range(40)]
+                    for number in range(len(senders))]
+            for start in range(0, 40, 10):
+                for sender, frames in zip(senders, sent):
+                    for frame in frames[start:start + 10]:
+                        self.assertTrue(sender.queue(frame))
+                for sender in senders:
+                    sender.tx.publish()
+            frames = receiver.receive_data(80)
+            self.assertEqual(len(frames), 80)
+            for number in range(len(senders)):
+                self.assertEqual([frame for frame in frames if frame[6:12] == mac(1 + number)], sent[number])
+        self.assertEqual(self.daemon.counters('c')['drops'], drops)
+
+    def test_frames_of_two_senders_arrive_once_whole_and_in_each_ones_order(self):
+        self.check_two_senders(DEFAULT_FEATURES)
+
+    def test_the_same_with_a_packed_ring(self):
+        self.check_two_senders(DEFAULT_FEATURES | F_PACKED)
+
+    def test_a_load_passes_whole_with_calls_and_without(self):
+        self.start_two_workers(['a', 'b'])
+        for features in ('-mrg_rxbuf', '+packed'):
+            for sleep in (False, True):
+                bench = self.bench('a', 'b', duration=1, sleep=sleep, args=[
+                    '--size', 'imix', '--verify', 'all', '--features', features])
+                result = bench.check(signal_number=None)
+                self.assertGreater(result['total']['received'], 1000)
 
 
 if __name__ == '__main__':

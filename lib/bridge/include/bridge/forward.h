@@ -4,8 +4,8 @@
  *
  * A forwarder is one worker's set of lanes; a lane is its way into one transmit queue. Deciding where frames go (bridge
  * or cross-connect) and sending them are two steps: decisions collect frames in lanes, then every lane is flushed once,
- * so a queue is locked (if it is shared), filled and published once per burst. Signalling waits for the end of the
- * worker's round, forward_notify().
+ * so a queue is filled and published once per burst. Signalling waits for the end of the worker's round,
+ * forward_notify().
  */
 #ifndef BRIDGE_FORWARD_H
 #define BRIDGE_FORWARD_H
@@ -18,7 +18,7 @@
 struct lane {
 	struct tx_queue *queue;
 	struct port_counters *counters; /* this worker's for the queue's port */
-	bool is_shared;                 /* another worker has a lane into the same queue: lock */
+	bool is_shared;                 /* another worker has a lane into the same queue */
 	bool is_dirty;                  /* something was sent since forward_notify() */
 	uint8_t needs;                  /* of all frames together */
 	uint16_t n;

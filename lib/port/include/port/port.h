@@ -71,7 +71,7 @@ struct tx_queue {
 	int numa_node;
 	uint8_t accepts; /* FRAME_NEEDS_* the far side can take over from us */
 	uint8_t full_reason; /* enum drop_reason of frames that send() leaves over */
-	rte_spinlock_t lock; /* taken by workers when more than one was given this queue */
+	rte_spinlock_t lock; /* for the kind's *_shared functions: tx_queue_lock() */
 	uint64_t n_contended; /* times a worker had to wait for it */
 	/*
 	 * Sends frames, whose `needs` are all within `accepts`, in order. Returns how many were dealt with: delivered, or
@@ -81,7 +81,28 @@ struct tx_queue {
 		struct frame *const *frames, unsigned int n);
 	/* As of rx_queue, for what was sent. */
 	void (*notify)(struct tx_queue *queue);
+	/*
+	 * The same two while more than one worker was given the queue. A worker's frames stay in order; other workers' may
+	 * come between them.
+	 */
+	unsigned int (*send_shared)(struct tx_queue *queue, struct port_counters *counters,
+		struct frame *const *frames, unsigned int n);
+	void (*notify_shared)(struct tx_queue *queue);
 };
+
+/* Workers. Others spin meanwhile: what can be done before or after is not done under the lock. */
+static inline void tx_queue_lock(struct tx_queue *queue)
+{
+	if (rte_spinlock_trylock(&queue->lock))
+		return;
+	__atomic_fetch_add(&queue->n_contended, 1, __ATOMIC_RELAXED);
+	rte_spinlock_lock(&queue->lock);
+}
+
+static inline void tx_queue_unlock(struct tx_queue *queue)
+{
+	rte_spinlock_unlock(&queue->lock);
+}
 
 enum port_vlan_kind {
 	PORT_VLAN_NONE,   /* every VLAN, untagged frames travel in VLAN 0 */

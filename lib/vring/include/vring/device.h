@@ -22,7 +22,8 @@
  *
  * Whatever was peeked or reserved and not returned is still the driver's and is seen again by the next call.
  *
- * Thread rule: one thread at a time per ring (its worker, or the control thread while the ring is in no plan).
+ * Thread rule: one thread at a time per ring (its worker, or the control thread while the ring is in no plan). Several that copy
+ * side by side: vring/ticket.h.
  */
 #ifndef VRING_DEVICE_H
 #define VRING_DEVICE_H
@@ -126,7 +127,7 @@ struct vring_device {
 	uint16_t size;
 	uint16_t mask;           /* split only */
 	uint16_t last_avail_idx; /* next to take; packed: slot and wrap counter, like the two below */
-	uint16_t used_idx;       /* next to write; ahead of what the driver can see until publish */
+	uint16_t used_idx;       /* next to write or to give a ticket; ahead of what the driver can see until publish */
 	uint16_t published_idx;  /* what the driver can see */
 	uint16_t held_slot;      /* packed: first used descriptor since publish, whose flags are held back, */
 	uint16_t held_flags;     /* and the flags that publish will give it */
