@@ -4,11 +4,15 @@
 
 #include "lane.h"
 
+#define MAC_MASK  0xffffffffffffULL
+#define GROUP_BIT 1ULL /* bit 0 of the first byte marks a group address: never a sender's, always flooded */
+
 /* One burst on its way through a bridge. */
 struct passage {
 	struct forwarder *forwarder;
 	const struct forward_port *ingress;
 	struct frame *frames;
+	bool is_plain_ingress; /* its untagged frames travel in VLAN 0 */
 	bool is_retagged[FRAME_BURST];
 };
 
@@ -35,6 +39,13 @@ static struct frame *frame_in_form(struct passage *passage, unsigned int i, bool
 	return &forwarder->retagged[i];
 }
 
+/* Which of a port's lanes a flow goes by, 0..n_lanes - 1. */
+static __rte_always_inline uint32_t lane_of_flow(
+	const struct frame *frame, const struct forward_port *egress)
+{
+	return (uint32_t)((uint64_t)frame_flow_hash(frame) * egress->n_lanes >> 32);
+}
+
 /* Puts frame i into a lane of the port. False if the port is not in the frame's VLAN. */
 static __rte_always_inline bool send_to_port(
 	struct passage *passage, unsigned int i, const struct forward_port *egress)
@@ -53,17 +64,9 @@ static __rte_always_inline bool send_to_port(
 		return true;
 	}
 	if (unlikely(egress->n_lanes != 1))
-		lane += frame_flow_hash(frame) % egress->n_lanes;
+		lane += lane_of_flow(frame, egress);
 	lane_put(forwarder, &forwarder->lanes[lane], frame_in_form(passage, i, tagged));
 	return true;
-}
-
-/* Whether the port gets the frame as it is, by its only lane. */
-static __rte_always_inline bool is_untouched(
-	const struct frame *frame, const struct forward_port *egress)
-{
-	return egress->n_lanes == 1 && !frame->tagged && frame->vlan == 0 &&
-	       egress->port->vlan.kind == PORT_VLAN_NONE;
 }
 
 static void flood(struct passage *passage, const struct bridge_view *bridge, unsigned int i)
@@ -93,79 +96,65 @@ static __rte_always_inline struct addresses addresses_of(const struct frame *fra
 	return (struct addresses){load_le64(frame->head), load_le64(frame->head + 6)};
 }
 
-/*
- * Appends frames to a lane that has some, until one has not these addresses and this EtherType. Frames of one flow come in
- * runs, and one decision is enough for a run. Returns how many.
- */
-static __rte_always_inline unsigned int follow(
-	struct lane *lane, struct frame *frames, unsigned int n, struct addresses wanted)
+static __rte_always_inline bool are_same(struct addresses a, struct addresses b)
 {
-	struct frame **to = &lane->frames[lane->n];
-	uint8_t needs = 0;
-	unsigned int i;
-
-	for (i = 0; i < n; i++) {
-		struct addresses next = addresses_of(&frames[i]);
-
-		if (((next.first ^ wanted.first) | (next.second ^ wanted.second)) != 0)
-			break;
-		needs |= frames[i].needs;
-		to[i] = &frames[i];
-	}
-	lane->needs |= needs;
-	lane->n += (uint16_t)i;
-	return i;
+	return ((a.first ^ b.first) | (a.second ^ b.second)) == 0;
 }
 
-/*
- * Forwards frame i. Returns the lane it was put into if any other frame of its addresses and EtherType would go there just
- * so, or NULL.
- */
-static __rte_always_inline struct lane *forward_one(struct passage *passage,
+/* The port that a frame goes to as it is, and to no other, or NULL: then it takes forward_any() to say where it goes. */
+static __rte_always_inline const struct forward_port *find_plain_egress(const struct passage *passage,
+	const struct bridge_view *bridge, const struct frame *frame, struct addresses addresses)
+{
+	const struct forward_port *ingress = passage->ingress;
+	uint64_t destination = addresses.first & MAC_MASK;
+	uint64_t source = addresses.second & MAC_MASK;
+	const struct forward_port *egress;
+	uint16_t port_id;
+
+	if (unlikely(frame->tagged || !passage->is_plain_ingress ||
+		    ((destination | source) & GROUP_BIT) != 0))
+		return NULL;
+	fdb_learn(bridge->fdb, bridge->state, bridge->cache, fdb_key_make(source, 0), ingress->port->id);
+	port_id = fdb_lookup(
+		bridge->fdb, bridge->state, bridge->cache, fdb_key_make(destination, 0));
+	if (unlikely(port_id == FDB_NO_PORT || port_id == ingress->port->id))
+		return NULL;
+	egress = &passage->forwarder->ports[port_id];
+	return likely(egress->plain_lane != NULL) ? egress : NULL;
+}
+
+/* Forwards frame i, whatever it is and wherever it goes. */
+static __attribute__((noinline)) void forward_any(struct passage *passage,
 	const struct bridge_view *bridge, unsigned int i, struct addresses addresses)
 {
 	struct forwarder *forwarder = passage->forwarder;
 	const struct forward_port *ingress = passage->ingress;
-	const uint64_t mac_mask = 0xffffffffffffULL;
-	uint64_t destination = addresses.first & mac_mask;
-	uint64_t source = addresses.second & mac_mask;
+	uint64_t destination = addresses.first & MAC_MASK;
+	uint64_t source = addresses.second & MAC_MASK;
 	struct frame *frame = &passage->frames[i];
-	const struct forward_port *egress;
+	int vlan = port_vlan_ingress(&ingress->port->vlan, frame);
 	uint16_t port_id;
-	int vlan = 0;
 
-	if (unlikely(frame->tagged || ingress->port->vlan.kind != PORT_VLAN_NONE)) {
-		vlan = port_vlan_ingress(&ingress->port->vlan, frame);
-		if (vlan < 0) {
-			ingress->counters->drops[DROP_VLAN_REFUSED]++;
-			return NULL;
-		}
+	if (vlan < 0) {
+		ingress->counters->drops[DROP_VLAN_REFUSED]++;
+		return;
 	}
 	frame->vlan = (uint16_t)vlan;
-	/* Bit 0 of the first byte marks a group address: never a sender's, always flooded. */
-	if (likely((source & 1) == 0))
+	if ((source & GROUP_BIT) == 0)
 		fdb_learn(bridge->fdb, bridge->state, bridge->cache,
 			fdb_key_make(source, frame->vlan), ingress->port->id);
-	if (unlikely(destination & 1)) {
+	if ((destination & GROUP_BIT) != 0) {
 		flood(passage, bridge, i);
-		return NULL;
+		return;
 	}
 	port_id = fdb_lookup(bridge->fdb, bridge->state, bridge->cache,
 		fdb_key_make(destination, frame->vlan));
-	if (unlikely(port_id == FDB_NO_PORT || forwarder->ports[port_id].port == NULL)) {
+	if (port_id == FDB_NO_PORT || forwarder->ports[port_id].port == NULL)
 		flood(passage, bridge, i);
-		return NULL;
-	}
-	if (unlikely(port_id == ingress->port->id)) {
+	else if (port_id == ingress->port->id)
 		ingress->counters->drops[DROP_NO_DESTINATION]++;
-		return NULL;
-	}
-	egress = &forwarder->ports[port_id];
-	if (unlikely(!send_to_port(passage, i, egress))) {
+	else if (!send_to_port(passage, i, &forwarder->ports[port_id]))
 		ingress->counters->drops[DROP_VLAN_REFUSED]++;
-		return NULL;
-	}
-	return is_untouched(frame, egress) ? &forwarder->lanes[egress->first_lane] : NULL;
 }
 
 /* Fewer frames are not waited for any shorter. */
@@ -175,14 +164,12 @@ static __rte_always_inline struct lane *forward_one(struct passage *passage,
 static void addresses_prefetch(
 	const struct bridge_view *bridge, const struct frame *frames, unsigned int n)
 {
-	const uint64_t mac_mask = 0xffffffffffffULL;
-
 	/* In VLAN 0; others are found without help. */
 	for (unsigned int i = 0; i < n; i++) {
 		struct addresses addresses = addresses_of(&frames[i]);
 
-		fdb_prefetch(bridge->cache, fdb_key_make(addresses.second & mac_mask, 0));
-		fdb_prefetch(bridge->cache, fdb_key_make(addresses.first & mac_mask, 0));
+		fdb_prefetch(bridge->cache, fdb_key_make(addresses.second & MAC_MASK, 0));
+		fdb_prefetch(bridge->cache, fdb_key_make(addresses.first & MAC_MASK, 0));
 	}
 }
 
@@ -193,23 +180,36 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 		.forwarder = forwarder,
 		.ingress = ingress,
 		.frames = frames,
+		.is_plain_ingress = ingress->port->vlan.kind == PORT_VLAN_NONE,
 	};
-	unsigned int i = 0;
+	/*
+	 * Frames of one flow come in runs: one with the addresses of the frame before it needs no second decision. NULL:
+	 * the last frame's cannot be used again.
+	 */
+	const struct forward_port *egress = NULL;
+	struct addresses decided = { 0 };
 
 	if (!is_one_flow && n >= PREFETCH_WORTHWHILE)
 		addresses_prefetch(bridge, frames, n);
-	while (i < n) {
+	for (unsigned int i = 0; i < n; i++) {
 		struct addresses addresses = addresses_of(&frames[i]);
-		struct lane *lane = forward_one(&passage, bridge, i, addresses);
 
-		i++;
-		if (lane == NULL || i == n)
-			continue;
-		if (likely(is_one_flow)) {
-			lane_append(forwarder, lane, frames, i, n);
-			break;
+		if (egress == NULL || !are_same(addresses, decided)) {
+			egress = find_plain_egress(&passage, bridge, &frames[i], addresses);
+			decided = addresses;
 		}
-		i += follow(lane, &frames[i], n - i, addresses);
+		if (unlikely(egress == NULL)) {
+			forward_any(&passage, bridge, i, addresses);
+		} else if (unlikely(egress->n_lanes != 1)) {
+			lane_put(forwarder, &egress->plain_lane[lane_of_flow(&frames[i], egress)],
+				&frames[i]);
+		} else {
+			lane_put(forwarder, egress->plain_lane, &frames[i]);
+			if (is_one_flow && i + 1 < n) {
+				lane_append(forwarder, egress->plain_lane, frames, i + 1, n);
+				break;
+			}
+		}
 	}
 	lanes_flush(forwarder);
 }

@@ -76,6 +76,13 @@ unsigned int lane_send(struct lane *lane, struct offload *offload, struct frame 
 	return sent;
 }
 
+void forward_port_update(struct forwarder *forwarder, struct forward_port *port)
+{
+	bool is_plain = port->n_lanes != 0 && port->port->vlan.kind == PORT_VLAN_NONE;
+
+	port->plain_lane = is_plain ? &forwarder->lanes[port->first_lane] : NULL;
+}
+
 void lane_mark_dirty(struct forwarder *forwarder, struct lane *lane)
 {
 	if (lane->is_dirty)

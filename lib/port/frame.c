@@ -229,12 +229,40 @@ static uint64_t hash_addresses(const uint8_t *a, const uint8_t *b, size_t len)
 	return hash;
 }
 
+/* With the ports of TCP or UDP, the first four bytes of either. */
+static uint64_t hash_ports(uint64_t hash, const uint8_t *l4, uint8_t protocol)
+{
+	hash = hash * 31 + hash_pair(frame_read_be16(l4), frame_read_be16(l4 + 2));
+	return hash + protocol;
+}
+
+/* IPv4 without options or fragments, which most frames are. False: it is something else. */
+static inline bool hash_plain_ipv4(const struct frame *frame, uint32_t *hash)
+{
+	const uint8_t *ip = frame->head + FRAME_ETHER_LEN;
+	uint8_t protocol;
+
+	if (frame->head_len < FRAME_ETHER_LEN + IPV4_LEN_MIN + 4 ||
+		frame_read_be16(frame->head + FRAME_MACS_LEN) != RTE_ETHER_TYPE_IPV4 ||
+		ip[0] != 0x45 || (frame_read_be16(ip + 6) & 0x3fff) != 0)
+		return false;
+	protocol = ip[9];
+	if (protocol != IPPROTO_UDP && protocol != IPPROTO_TCP)
+		return false;
+	*hash = hash_finish(
+		hash_ports(hash_addresses(ip + 12, ip + 16, 4), ip + IPV4_LEN_MIN, protocol));
+	return true;
+}
+
 uint32_t frame_flow_hash(const struct frame *frame)
 {
 	struct frame_layers layers;
 	const uint8_t *ip;
+	uint32_t plain;
 	uint64_t hash;
 
+	if (hash_plain_ipv4(frame, &plain))
+		return plain;
 	if (frame->head_len < FRAME_ETHER_LEN)
 		return 0;
 	frame_layers_parse(frame, &layers);
@@ -247,11 +275,10 @@ uint32_t frame_flow_hash(const struct frame *frame)
 	ip = frame->head + layers.l2_len;
 	hash = layers.ip_version == 4 ? hash_addresses(ip + 12, ip + 16, 4)
 				      : hash_addresses(ip + 8, ip + 24, 16);
-	if (layers.l4_len != 0) {
-		const uint8_t *l4 = ip + layers.l3_len;
-
-		hash = hash * 31 + hash_pair(frame_read_be16(l4), frame_read_be16(l4 + 2));
-		hash += layers.protocol;
-	}
+	/* The ports alone are enough: a header with options may not be complete in the head. */
+	if (!layers.fragment &&
+		(layers.protocol == IPPROTO_UDP || layers.protocol == IPPROTO_TCP) &&
+		frame->head_len >= layers.l2_len + layers.l3_len + 4)
+		hash = hash_ports(hash, ip + layers.l3_len, layers.protocol);
 	return hash_finish(hash);
 }

@@ -90,6 +90,7 @@ static struct forwarder *forwarder_create(const struct topology *topology,
 			forwarder->n_lanes++;
 			port->n_lanes++;
 		}
+		forward_port_update(forwarder, port);
 	}
 	return forwarder;
 }

@@ -381,19 +381,32 @@ static void flow_hash_is_the_same_in_both_directions(void **state)
 	free(packet);
 }
 
-static void flow_hash_spreads_ports_over_the_low_bits(void **state)
+/* Also with headers that are longer than the head that is looked at. */
+static void flow_hash_spreads_ports_over_low_and_high_bits(void **state)
 {
-	struct packet_spec spec = {.ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 30};
+	const struct packet_spec specs[] = {
+		{.ip_version = 4, .protocol = IPPROTO_UDP, .payload_len = 30},
+		{.ip_version = 4, .protocol = IPPROTO_TCP, .tcp_options = 32, .payload_len = 30},
+		{.ip_version = 4, .protocol = IPPROTO_TCP, .ip_options = 8, .payload_len = 30},
+		{.ip_version = 6, .protocol = IPPROTO_TCP, .tcp_options = 12, .payload_len = 30},
+		{.ip_version = 4, .n_tags = 1, .protocol = IPPROTO_UDP, .payload_len = 30},
+	};
 	struct packet *packet = malloc(sizeof(*packet));
-	unsigned int n[4] = {0};
 
-	packet_make(packet, &spec);
-	for (unsigned int port = 0; port < 4000; port++) {
-		put16(packet->bytes + packet->l4, 20000 + port);
-		n[hash_of(packet) % 4]++;
+	for (unsigned int s = 0; s < RTE_DIM(specs); s++) {
+		unsigned int low[4] = {0}, high[4] = {0};
+
+		packet_make(packet, &specs[s]);
+		for (unsigned int port = 0; port < 4000; port++) {
+			put16(packet->bytes + packet->l4, 20000 + port);
+			low[hash_of(packet) % 4]++;
+			high[hash_of(packet) >> 30]++;
+		}
+		for (unsigned int i = 0; i < 4; i++) {
+			assert_in_range(low[i], 800, 1200);
+			assert_in_range(high[i], 800, 1200);
+		}
 	}
-	for (unsigned int i = 0; i < 4; i++)
-		assert_true(n[i] > 800 && n[i] < 1200);
 	free(packet);
 }
 
@@ -431,7 +444,7 @@ int main(void)
 		cmocka_unit_test(hundred_ipv6_extension_headers_are_not_walked),
 		cmocka_unit_test(layers_of_random_bytes_stay_inside_the_head),
 		cmocka_unit_test(flow_hash_is_the_same_in_both_directions),
-		cmocka_unit_test(flow_hash_spreads_ports_over_the_low_bits),
+		cmocka_unit_test(flow_hash_spreads_ports_over_low_and_high_bits),
 		cmocka_unit_test(fragments_of_one_packet_hash_alike),
 	};
 

@@ -4,10 +4,10 @@
  *
  * Theory of operation. The table is an rte_hash that workers read without a lock and write (through its own lock) only
  * when something is new: an address, its port, or the coarse epoch it was last seen in. The control thread moves the
- * epoch on and deletes what has not been seen for a number of epochs. In front of it each worker has a small
+ * epoch on and deletes what has not been seen for a number of epochs. In front of it each worker has a
  * direct-mapped cache of its own; an entry there is good while the table's generation, which every move and deletion
- * changes, is the one it was filled in. So a frame between known stations costs two cache hits and writes nothing. It has
- * twice as many entries as the table, so that this holds for full tables, too.
+ * changes, is the one it was filled in. So a frame between known stations costs two cache hits and writes nothing. The
+ * cache has at least twice as many entries as the table has room for, so that this holds for full tables, too.
  *
  * Limits: `max` addresses; when full nothing new is learned (and such frames are flooded), which is counted.
  */
@@ -53,7 +53,7 @@ struct fdb_state {
 	uint16_t epoch;
 };
 
-/* NULL and a line in `error`. age_s: seconds an unseen address is kept, 8..65535. Control thread. */
+/* NULL and a line in `error`. age_s: seconds an unseen address is kept, 1..86400. Control thread. */
 struct fdb *fdb_create(const char *name, uint32_t max, unsigned int age_s, int numa_node,
 	char *error, size_t error_size);
 /* No worker may know the table any more. */

@@ -4,8 +4,7 @@
  *
  * A forwarder is one worker's set of lanes; a lane is its way into one transmit queue. Deciding where frames go (bridge
  * or cross-connect) and sending them are two steps: decisions collect frames in lanes, then every lane is flushed once,
- * so a queue is filled and published once per burst. Signalling waits for the end of the worker's round,
- * forward_notify().
+ * so a queue is filled and published once per burst. Signalling comes later, for several bursts at once: forward_notify().
  */
 #ifndef BRIDGE_FORWARD_H
 #define BRIDGE_FORWARD_H
@@ -31,6 +30,8 @@ struct forward_port {
 	struct port_counters *counters;
 	uint16_t first_lane;
 	uint16_t n_lanes;
+	/* Its first lane if it takes untagged frames of VLAN 0 as they are, else NULL; see forward_port_update(). */
+	struct lane *plain_lane;
 };
 
 /* A bridge as one worker sees it. */
@@ -56,6 +57,9 @@ struct forwarder {
 	unsigned int n_lanes;
 	struct lane lanes[];
 };
+
+/* To be called when a port and its lanes are set. */
+void forward_port_update(struct forwarder *forwarder, struct forward_port *port);
 
 /*
  * Sends n (1..FRAME_BURST) frames that came in by `ingress` to where the bridge says. All are dealt with on return.
