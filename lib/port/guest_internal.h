@@ -7,12 +7,12 @@
 #include <vhost/backend.h>
 #include <vring/ticket.h>
 
+struct guest_run_ops;
+
 /*
  * Written by the control thread while no worker knows the queue, read by its worker afterwards; but for the words whose
  * comment says otherwise.
  */
-struct guest_run_ops;
-
 struct guest_rx_queue {
 	struct rx_queue base;
 	const struct guest_run_ops *run; /* guest_run.h; NULL: the header is of a length they do not know */

@@ -282,7 +282,8 @@ static void nic_describe(struct port *port, json_t *object)
 	json_object_set_new(object, "driver", json_string(nic->driver));
 	json_object_set_new(object, "mac", json_string(text));
 	json_object_set_new(object, "queues", json_integer(nic->n_queues));
-	json_object_set_new(object, "link", json_string(nic->link_up ? "up" : "down"));
+	json_object_set_new(object, "link", json_boolean(nic->link_up));
+	json_object_set_new(object, "numa_node", json_integer(rte_eth_dev_socket_id(nic->eth_port)));
 }
 
 static bool read_link(const struct nic *nic)

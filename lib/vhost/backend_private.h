@@ -21,12 +21,13 @@
 
 /*
  * Not offered, and why:
- *   LOG_SHMFD           the dirty log itself is still missing; QEMU refuses to migrate rather than
- * lose pages CONFIG              the VMM owns the configuration space of a network device PAGEFAULT
- * a missing page would stall a polling worker and with it every other port INFLIGHT_SHMFD buffers
- * are used in order and returned at once: nothing to remember DEVICE_STATE        no state yet that
- * the VMM does not have GPA_ADDRESSES       bit 21 means SHMEM to older front ends CROSS_ENDIAN,
- * CRYPTO_SESSION, HOST_NOTIFIER, INBAND_NOTIFICATIONS and the rest are not for this device
+ *   LOG_SHMFD      the dirty log itself is still missing; QEMU refuses to migrate rather than lose pages
+ *   CONFIG         the VMM owns the configuration space of a network device
+ *   PAGEFAULT      a missing page would stall a polling worker and with it every other port
+ *   INFLIGHT_SHMFD buffers are used in order and returned at once: nothing to remember
+ *   DEVICE_STATE   no state yet that the VMM does not have
+ *   GPA_ADDRESSES  bit 21 means SHMEM to older front ends
+ *   CROSS_ENDIAN, CRYPTO_SESSION, HOST_NOTIFIER, INBAND_NOTIFICATIONS and the rest are not for this device
  */
 #define VU_BACKEND_PROTOCOL_FEATURES                                                               \
 	(VU_BIT(VU_PROTOCOL_F_MQ) | VU_BIT(VU_PROTOCOL_F_RARP) | VU_BIT(VU_PROTOCOL_F_REPLY_ACK) | \

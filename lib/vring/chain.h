@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Chains of any shape: many descriptors, indirect tables, pieces that cross regions. The common shapes never come here
- * (split_parse.c); this is where everything odd or hostile ends, so it is written to be read.
+ * (split_parse.c, packed_parse.c); this is where everything odd or hostile ends, so it is written to be read.
  */
 #ifndef VRING_CHAIN_H
 #define VRING_CHAIN_H

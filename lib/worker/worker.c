@@ -18,7 +18,7 @@
 #include "plan.h"
 
 struct worker {
-	/* Written by the control thread, read by the worker once per round. */
+	/* Written by the control thread, read by the worker between rounds. */
 	struct plan *plan;
 	bool is_wanted; /* set before the launch; cleared to end the worker */
 	/* The worker's own; the counters are read by the control thread. */
@@ -115,8 +115,10 @@ static unsigned int serve_all(struct worker *worker, struct plan *plan)
 		struct plan_rx *rx;
 		unsigned int n_now;
 
-		if (++plan->next_cold >= plan->n_rx)
+		if (++plan->next_cold >= plan->n_rx || plan->next_cold < plan->n_hot)
 			plan->next_cold = plan->n_hot;
+		if (plan->next_cold == plan->n_rx)
+			break; /* all have become hot */
 		i = plan->next_cold;
 		rx = &plan->rx[plan->order[i]];
 		n_now = serve(worker, plan, rx);

@@ -111,7 +111,8 @@ static void queues_are_cut_to_what_the_device_has_and_described(void **state)
 	assert_string_equal(json_string_value(json_object_get(object, "device")), "net_null0");
 	assert_string_equal(json_string_value(json_object_get(object, "driver")), "net_null");
 	assert_int_equal(json_integer_value(json_object_get(object, "queues")), n);
-	assert_string_equal(json_string_value(json_object_get(object, "link")), "up");
+	assert_true(json_is_true(json_object_get(object, "link")));
+	assert_true(json_is_integer(json_object_get(object, "numa_node")));
 	assert_int_equal(strlen(json_string_value(json_object_get(object, "mac"))), 17);
 	json_decref(object);
 	close_nic(port);

@@ -65,7 +65,7 @@ struct frame_room {
 
 /*
  * The frames of one burst and everything they point to. One per worker: it stays in the worker's cache, whichever queue
- * is served. All but `frames` is for the receiving kind.
+ * is served. Whoever forwards looks at `frames`, `needs` and `is_one_flow`; the rest is for the receiving kind.
  */
 struct frame_batch {
 	struct frame frames[FRAME_BURST];
@@ -75,7 +75,7 @@ struct frame_batch {
 	uint16_t n_refused;            /* buffers that gave no frame */
 	uint8_t verdicts[FRAME_BURST]; /* per buffer: enum drop_reason, N_DROP_REASONS for a good one */
 	uint8_t needs; /* of all frames together */
-	bool is_run; /* the frames are those of `run`, one for one, and nothing above but their rooms is in use */
+	bool is_run; /* the frames are those of `run`, one for one: counts and verdicts above mean nothing */
 	/* All frames have the same addresses and EtherType, and need nothing. False says nothing. */
 	bool is_one_flow;
 	bool is_preset; /* guest_run_body.h: what frames of runs have in common is in place */

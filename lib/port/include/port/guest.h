@@ -24,7 +24,7 @@ struct guest_config {
 	struct unix_socket_spec socket; /* strings are copied */
 	enum guest_role role;
 	unsigned int n_queue_pairs; /* 1..PORT_MAX_QUEUES, offered to the guest */
-	uint16_t mtu;               /* told to the guest; 0: not limited */
+	uint16_t mtu;               /* frames to the guest are held to it, the VMM tells the guest; 0: not limited */
 	struct port_vlan vlan;
 };
 

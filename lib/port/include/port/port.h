@@ -59,7 +59,7 @@ struct rx_queue {
 	void (*release)(struct rx_queue *queue, struct port_counters *counters,
 		struct frame_batch *batch, unsigned int n);
 	/*
-	 * Signals what releases made pending. Separate, so that a round fences once: the caller has called vring_fence()
+	 * Signals what releases made pending. Separate, so that many need one fence: the caller has called vring_fence()
 	 * since the last of them.
 	 */
 	void (*notify)(struct rx_queue *queue);

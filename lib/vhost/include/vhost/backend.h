@@ -80,9 +80,9 @@ struct vu_backend_config {
 	unsigned int n_queue_pairs; /* 1..VU_MAX_QUEUE_PAIRS, answered to GET_QUEUE_NUM */
 	uint64_t deadline_us;       /* 0: VU_DEADLINE_US */
 	uint64_t first_message_us;  /* a peer silent for so long is disconnected; 0: never */
-	/* Outlive the session; quiesce and resume are required. */
 	/* Outlives the session and is shared by those that follow it, lest a peer that reconnects floods the log; NULL: own. */
 	struct log_limit *log_limit;
+	/* Outlive the session; quiesce and resume are required. */
 	const struct vu_backend_ops *ops;
 	void *ctx;
 };

@@ -13,12 +13,12 @@
  *     vring_run_return_read(ring, &run, n);                       or, for a receive ring, _written(ring, &run, lengths, n)
  *     vring_device_publish(ring);
  *
- * Nothing is checked less than there: every index and descriptor is read once into private memory, the copy is checked
- * and used, every address is translated with its length. A run never breaks a ring and never counts a fault: whatever is
+ * Nothing is checked less than there: what is used of an index or descriptor is read once into private memory, the copy is
+ * checked and used, every address is translated with its length. A run never breaks a ring and never counts a fault: whatever is
  * wrong is odd, and the general verb says what it is.
  *
  * There is code for any CPU (run_portable.c) and, compiled from one body, for those with wide vectors (run_vector.h).
- * Which is used is decided when the ring is initialised, by the CPU it runs on and by what was negotiated.
+ * Which is used is decided when the ring is initialised, by the CPU it runs on, vring_isa_limit() and what was negotiated.
  *
  * Thread rule: as vring/device.h.
  */

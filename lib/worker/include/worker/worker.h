@@ -2,9 +2,9 @@
 /*
  * Workers: lcores that move frames by a plan.
  *
- * A plan says which queues a worker polls and how it reaches each port. It never changes; a new one is published by one
- * pointer store, and the old one is freed when the worker has passed a quiescent point (rte_rcu_qsbr), which it does
- * once per round. So after workers_update() no worker is in the middle of anything the old plan named: that is how a
+ * A plan says which queues a worker polls and how it reaches each port. What it says never changes; a new one is published
+ * by one pointer store, and the old one is freed when the worker has passed a quiescent point (rte_rcu_qsbr), which it
+ * does in each round that leaves nothing to be signalled. So after workers_update() no worker is in the middle of anything the old plan named: that is how a
  * ring is stopped, a memory table replaced or a port removed.
  *
  * Thread rule: everything here belongs to the control thread.
@@ -43,7 +43,7 @@ void workers_update(struct workers *workers, const struct topology *topology);
 /* As workers_update() but without the wait: for changes that only add queues. Workers may use the old plans for a while. */
 void workers_publish(struct workers *workers, const struct topology *topology);
 
-/* Returns when every worker has begun a new round since the call. */
+/* Returns when every worker has passed a quiescent point since the call. */
 void workers_synchronize(struct workers *workers);
 
 /*
@@ -62,7 +62,7 @@ struct worker_report {
 	uint64_t busy_cycles;  /* TSC cycles of rounds that moved something */
 	uint64_t total_cycles; /* TSC cycles since start */
 	uint64_t rounds;
-	uint64_t packets; /* frames received */
+	uint64_t packets; /* frames dealt with */
 	unsigned int n_queues;
 };
 
