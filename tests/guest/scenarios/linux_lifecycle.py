@@ -2,7 +2,7 @@
 """A Linux guest with two queue pairs reloads its driver, reboots, is killed and comes back; Ringway in both roles.
 
 The other guest stays up all the time and must be reachable after each of these, with all offloads off on both sides. What
-has been through all that then moves 100 MB at MTU 1500 and 9000.
+has been through all that, with packed rings, then moves 100 MB at MTU 1500 and 9000.
 """
 from lib.bed import check
 from lib.ringway import guest_port, start_switch
@@ -13,17 +13,21 @@ QUEUES = 2
 MACS = {"vm1": "52:54:00:00:00:21", "vm2": "52:54:00:00:00:22"}
 ROLES = {"vm1": "connect", "vm2": "listen"}
 ADDRESSES = {"vm1": "10.77.0.1", "vm2": "10.77.0.2"}
+PACKED = ("vm1",)
 MQ = 22
+RING_PACKED = 34
 
 
 def boot(bed, name, disks):
-	nic = vhost_user_nic(0, bed.path(f"{name}.sock"), MACS[name], ROLES[name], QUEUES, OFFLOADS_OFF)
+	layout = ",packed=on" if name in PACKED else ""
+	nic = vhost_user_nic(0, bed.path(f"{name}.sock"), MACS[name], ROLES[name], QUEUES, OFFLOADS_OFF + layout)
 	return LinuxGuest(bed, name, [nic], disks[name], smp=QUEUES)
 
 
 def set_up(guest):
 	guest.set_address(ADDRESSES[guest.name])
 	check(MQ in guest.features(), f"{guest.name}: multiqueue not negotiated")
+	check((RING_PACKED in guest.features()) == (guest.name in PACKED), f"{guest.name}: wrong layout of rings")
 	queues = guest.run("ls /sys/class/net/eth0/queues").split()
 	check(len(queues) == 2 * QUEUES, f"{guest.name}: has queues {queues}, expected {QUEUES} pairs")
 

@@ -18,6 +18,7 @@ SIDES = tuple(ROLES)
 FRAMES = 3000  # each port must get that many more: every ring of 1024 wraps at least twice per queue pair it has
 FRAMES_KILLED = 1000  # more than four times as many as there are, so they do circulate
 TRAFFIC_S = 60  # a deadline for loaded machines; a quiet one needs milliseconds
+PLACE = 0x7fff  # of an index; in packed rings the bit above is the wrap counter
 ALWAYS = {"VERSION_1", "INDIRECT_DESC", "PROTOCOL_FEATURES"}
 
 
@@ -37,10 +38,11 @@ def mac(mix, side):
 	return f"52:54:00:00:{MIXES.index(mix) + 1:02x}:{SIDES.index(side) + 1:02x}"
 
 
-def vdev(bed, index, mix, side, queues, ring):
+def vdev(bed, index, mix, side, queues, ring, packed=False):
 	mrg_rxbuf, in_order = mix
 	return (f"net_virtio_user{index},path={bed.path(port_name(mix, side))}.sock,mac={mac(mix, side)},"
 		f"queues={queues},queue_size={ring},mrg_rxbuf={mrg_rxbuf},in_order={in_order},"
+		f"packed_vq={int(packed)},"
 		# The other end listens when ringway connects.
 		f"server={1 if ROLES[side] == 'connect' else 0}")
 
@@ -50,11 +52,12 @@ def peers(order):
 	return [f"--eth-peer={index},{mac(mix, other(side))}" for index, (mix, side) in enumerate(order)]
 
 
-def expected_features(mix, queues):
+def expected_features(mix, queues, packed):
 	mrg_rxbuf, in_order = mix
 	names = set(ALWAYS)
 	names |= {"MRG_RXBUF"} if mrg_rxbuf else set()
 	names |= {"IN_ORDER"} if in_order else set()
+	names |= {"RING_PACKED"} if packed else set()
 	# virtio_user answers the control queue itself; more than one queue pair needs it.
 	names |= {"MQ", "CTRL_RX"} if queues > 1 else set()
 	return names
@@ -79,11 +82,11 @@ def wait_rings(switch, names, queues):
 		f"{', '.join(names)}: {2 * queues} rings each started and enabled")
 
 
-def check_port(port, mix, queues, ring):
+def check_port(port, mix, queues, ring, packed):
 	name = port["name"]
 	got = plain(port["features"])
-	check(got == expected_features(mix, queues),
-		f"{name}: negotiated {sorted(got)}, expected {sorted(expected_features(mix, queues))}")
+	expected = expected_features(mix, queues, packed)
+	check(got == expected, f"{name}: negotiated {sorted(got)}, expected {sorted(expected)}")
 	check(len(rings_in_use(port)) == 2 * queues, f"{name}: {len(rings_in_use(port))} rings in use, expected {2 * queues}")
 	for used in rings_in_use(port):
 		label = f"{name}: {used['dir']} ring {used['index']}"
@@ -98,7 +101,7 @@ def wait_all_rings_used(switch, names, queues):
 
 	def all_used():
 		for name in {name for name, _ in unused}:
-			unused.difference_update((name, ring["index"]) for ring in switch.port(name)["rings"] if ring["used_idx"] > 0)
+			unused.difference_update((name, ring["index"]) for ring in switch.port(name)["rings"] if ring["used_idx"] & PLACE > 0)
 		return not unused
 	try:
 		wait_until(all_used, 30, "all rings are used")
@@ -106,11 +109,11 @@ def wait_all_rings_used(switch, names, queues):
 		raise Failure(f"{late}, but not {sorted(unused)}") from None
 
 
-def run_point(bed, switch, queues, ring):
-	"""Four pairs with the same ring size and number of queues; frames per second."""
-	label = f"q{queues}-r{ring}"
+def run_point(bed, switch, queues, ring, packed):
+	"""Four pairs with the same layout and size of rings and number of queues; frames per second."""
+	label = f"{'packed' if packed else 'split'}-q{queues}-r{ring}"
 	order = [(mix, side) for mix in MIXES for side in SIDES]
-	guest = Testpmd(bed, label, [vdev(bed, i, mix, side, queues, ring) for i, (mix, side) in enumerate(order)],
+	guest = Testpmd(bed, label, [vdev(bed, i, mix, side, queues, ring, packed) for i, (mix, side) in enumerate(order)],
 		queues=queues, ring=ring, args=["--forward-mode=mac", "--txonly-multi-flow", *peers(order)])
 	guest.wait_ready()
 	# Frames sent to a guest that is not there yet are dropped, and the set that circulates is never renewed.
@@ -132,7 +135,7 @@ def run_point(bed, switch, queues, ring):
 	rate = sum(received) / (time.monotonic() - start_s)
 	if not switch.is_reference:
 		for mix, side in order:
-			check_port(switch.port(port_name(mix, side)), mix, queues, ring)
+			check_port(switch.port(port_name(mix, side)), mix, queues, ring, packed)
 		wait_all_rings_used(switch, names, queues)
 		check_learned(switch)
 	guest.quit()
@@ -192,7 +195,8 @@ def run_killed(bed, switch, hugepages):
 def run(bed):
 	ports = [guest_port(bed, port_name(mix, side), role=ROLES[side], queues=4) for mix in MIXES for side in SIDES]
 	switch = start_switch(bed, ports, {bridge_name(mix): [port_name(mix, side) for side in SIDES] for mix in MIXES})
-	rates = [run_point(bed, switch, queues, ring) for queues in (1, 4) for ring in (256, 1024)]
+	rates = [run_point(bed, switch, queues, ring, packed) for packed in (False, True)
+		for queues in (1, 4) for ring in (256, 1024)]
 	bed.figure(f"{len(rates) * len(MIXES)} mixes in both roles, {min(rates) / 1e6:.2f} to {max(rates) / 1e6:.2f} Mpps")
 	hugepages = bed.reserve_hugepages(128)
 	run_killed(bed, switch, hugepages)
