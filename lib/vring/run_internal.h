@@ -114,10 +114,14 @@ static inline void run_used_write(
 	__atomic_store_n(&entry->len, len, __ATOMIC_RELAXED);
 }
 
-/* Packed: how many slots there are before the end of the ring, at most `max`. */
-static inline unsigned int run_packed_room(const struct vring_device *ring, unsigned int max)
+/*
+ * Packed: how many slots there are from `position` to the end of the ring, at most `max`. Where buffers are taken and where
+ * they are returned are two places, which SET_VRING_BASE may set apart.
+ */
+static inline unsigned int run_packed_room(
+	const struct vring_device *ring, uint16_t position, unsigned int max)
 {
-	unsigned int n_until_wrap = ring->size - vring_packed_slot(ring->last_avail_idx);
+	unsigned int n_until_wrap = ring->size - vring_packed_slot(position);
 
 	return max < n_until_wrap ? max : n_until_wrap;
 }

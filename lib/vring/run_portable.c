@@ -126,7 +126,7 @@ static int packed_peek(struct vring_device *ring, struct vring_run *run,
 	enum vring_direction direction, uint32_t min_len, uint32_t max_len, unsigned int max)
 {
 	const struct run_limits limits = run_limits_packed(direction, min_len, max_len);
-	unsigned int n = run_packed_room(ring, max);
+	unsigned int n = run_packed_room(ring, ring->last_avail_idx, max);
 	unsigned int n_available = 0;
 
 	if (ring->breakage != VRING_INTACT)

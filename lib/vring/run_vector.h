@@ -242,7 +242,7 @@ static int packed_peek(struct vring_device *ring, struct vring_run *run,
 
 	if (__builtin_expect(ring->breakage != VRING_INTACT, 0))
 		return VRING_RUN_ODD;
-	n = available_count(ring, run_packed_room(ring, max));
+	n = available_count(ring, run_packed_room(ring, ring->last_avail_idx, max));
 	if (n == 0)
 		return 0;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE); /* Fence C of device_packed.c. */
@@ -277,7 +277,7 @@ static ALWAYS_INLINE void packed_return(struct vring_device *ring, const struct 
 		lanes row_flags = flags - (lanes){0};
 		unsigned int from = i;
 
-		end = i + run_packed_room(ring, n - i);
+		end = i + run_packed_room(ring, ring->used_idx, n - i);
 		if (!ring->is_held)
 			row_flags[0] = packed_hold(ring, is_written);
 		for (; i + LANES <= end; i += LANES) {

@@ -1,83 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The device side of a ring, split or packed, against a guest made of noise. The input is a ring's shape, then the guest's
- * memory, then a sequence of calls and pokes. Ring parts lie in guest memory at places the input chooses, so they overlap each
- * other, the tables and the buffers. What is parsed is compared with a naive reading of the same memory, byte by byte.
+ * The device side of a ring, split or packed, against a guest made of noise: a sequence of calls and pokes. What is parsed
+ * is compared with a naive reading of the same memory, byte by byte.
  */
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#include <vring/device.h>
-
-#define PAGE      4096U
-#define N_REGIONS 4U
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* a and b follow each other in gpa, b and c in hva, d ends where addresses end. */
-static const uint64_t region_gpas[N_REGIONS] = {0x1000, 0x2000, 0x8000, UINT64_MAX - PAGE + 1};
-
-static struct {
-	struct gmem mem;
-	struct gmem_region regions[N_REGIONS];
-} table;
+#include "noise.h"
 
 static struct vring_burst burst;
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-static uint32_t take(struct input *input, uint32_t n_bytes)
-{
-	uint32_t value = 0;
-
-	for (; n_bytes > 0 && input->left > 0; n_bytes--, input->left--)
-		value = value << 8 | *input->data++;
-	return value;
-}
-
-static void require(bool holds, const char *what)
-{
-	if (holds)
-		return;
-	fprintf(stderr, "vring_device_fuzz: %s\n", what);
-	abort();
-}
-
-static void map_once(void)
-{
-	uint8_t *hvas[N_REGIONS];
-	uint8_t *space;
-
-	if (table.mem.n_regions > 0)
-		return;
-	/* A killing page around each but the two that touch: [.] a [.] b c [.] d [.] */
-	space = mmap(NULL, 9 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	require(space != MAP_FAILED, "no memory");
-	hvas[0] = space + PAGE;
-	hvas[1] = space + 3 * PAGE;
-	hvas[2] = space + 4 * PAGE;
-	hvas[3] = space + 6 * PAGE;
-	table.mem.n_regions = N_REGIONS;
-	for (unsigned int i = 0; i < N_REGIONS; i++) {
-		require(mprotect(hvas[i], PAGE, PROT_READ | PROT_WRITE) == 0, "no memory");
-		table.mem.regions[i] = (struct gmem_region){
-			.gpa = region_gpas[i], .size = PAGE, .hva = hvas[i]};
-	}
-}
 
 /* The naive side: one byte at a time, no cache, no fast path. */
 
 static const uint8_t *byte_at(uint64_t gpa)
 {
-	for (unsigned int i = 0; i < N_REGIONS; i++) {
-		if (gpa >= region_gpas[i] && gpa - region_gpas[i] < PAGE)
-			return table.mem.regions[i].hva + (gpa - region_gpas[i]);
+	for (unsigned int i = 0; i < noise_memory.mem.n_regions; i++) {
+		if (gpa >= noise_gpas[i] && gpa - noise_gpas[i] < NOISE_PAGE)
+			return noise_memory.regions[i].hva + (gpa - noise_gpas[i]);
 	}
 	return NULL;
 }
@@ -89,7 +28,7 @@ struct naive {
 	unsigned int n_descs;
 	unsigned int n_slots; /* packed */
 	uint16_t id;
-	const uint8_t *bytes[64 * 4 * PAGE]; /* where each byte of the buffer lies */
+	const uint8_t *bytes[64 * 4 * NOISE_PAGE]; /* where each byte of the buffer lies */
 };
 
 static struct naive naive;
@@ -161,14 +100,6 @@ static bool naive_table(const struct vring_device *ring, const struct vring_desc
 	return ring->packed;
 }
 
-static bool is_available(const struct vring_packed_desc *desc, bool wrap)
-{
-	bool avail = desc->flags >> VRING_PACKED_DESC_F_AVAIL & 1;
-	bool used = desc->flags >> VRING_PACKED_DESC_F_USED & 1;
-
-	return avail == wrap && used != wrap;
-}
-
 /* The buffer that begins n_before slots after the next available one. */
 static void naive_parse_packed(const struct vring_device *ring, unsigned int n_before,
 	enum vring_direction direction)
@@ -184,7 +115,7 @@ static void naive_parse_packed(const struct vring_device *ring, unsigned int n_b
 		const struct vring_packed_desc *slot = &slots[at % ring->size];
 		struct vring_desc desc = {.addr = slot->addr, .len = slot->len, .flags = slot->flags};
 
-		if (!is_available(slot, wrap))
+		if (!noise_is_available(slot, wrap))
 			break;
 		naive.n_slots++;
 		if ((desc.flags & VRING_DESC_F_INDIRECT) != 0)
@@ -337,98 +268,12 @@ static void reserve(struct vring_device *ring, struct input *input)
 	fill();
 }
 
-/* Makes a slot of a packed ring what it takes to be a descriptor of this lap, mostly. */
-static void poke_packed(struct vring_device *ring, uint32_t what, uint32_t where, uint32_t value, uint32_t len)
-{
-	struct vring_packed_desc *slots = (struct vring_packed_desc *)(void *)ring->desc;
-	uint16_t position = vring_packed_advance(ring->last_avail_idx, where % ring->size, ring->size);
-	bool avail = vring_packed_wrap(position) ^ ((what & 0xc0) == 0xc0);
-
-	slots[vring_packed_slot(position)] = (struct vring_packed_desc){
-		.addr = region_gpas[value % N_REGIONS] + (value >> 4),
-		.len = len,
-		.id = (uint16_t)value,
-		.flags = (uint16_t)((what >> 2 & 7) |
-			1U << (avail ? VRING_PACKED_DESC_F_AVAIL : VRING_PACKED_DESC_F_USED)),
-	};
-}
-
-static void poke(struct vring_device *ring, struct input *input)
-{
-	uint32_t what = take(input, 1);
-	uint32_t where = take(input, 2);
-	uint32_t value = take(input, 2);
-
-	if (ring->packed && what % 4 != 3) {
-		poke_packed(ring, what, where, value, take(input, 1));
-		return;
-	}
-	switch (what % 4) {
-	case 0:
-		ring->avail->idx = (uint16_t)(ring->last_avail_idx + value % (ring->size + 1U));
-		break;
-	case 1:
-		ring->avail->ring[where & ring->mask] = (uint16_t)(value & ring->mask);
-		break;
-	case 2:
-		ring->desc[where & ring->mask] = (struct vring_desc){
-			.addr = region_gpas[value % N_REGIONS] + (value >> 4),
-			.len = take(input, 1),
-			.flags = (uint16_t)(what >> 2),
-			.next = (uint16_t)(value & ring->mask),
-		};
-		break;
-	default:
-		table.mem.regions[where % N_REGIONS].hva[(where >> 2) % PAGE] = (uint8_t)value;
-	}
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input input = {data, size};
 	struct vring_device ring;
-	struct vring_config config;
-	uint32_t shape = take(&input, 4);
-	uint32_t layout = take(&input, 1); /* bit 0: packed, 1: in order, others: size of a packed ring */
-	uint32_t base;
-	uint8_t *home;
+	struct vring_config config = noise_ring(&input);
 
-	map_once();
-	home = table.mem.regions[shape >> 30].hva;
-	config = (struct vring_config){
-		.size = (uint16_t)(layout & 1 ? 1 + (layout >> 2) : 1U << (shape & 3) << (shape >> 2 & 3)),
-		.packed = layout & 1,
-		.in_order = layout >> 1 & 1,
-		.event_idx = shape >> 4 & 1,
-		.indirect = shape >> 5 & 1,
-		.mergeable = shape >> 6 & 1,
-		.header_len = (shape >> 7 & 1) * 12,
-		/* The largest ring (64) takes 1024 + 134 + 518 bytes. */
-		.desc = home + (shape >> 8 & 0x7f) * 16,
-		.avail = home + (shape >> 15 & 0x7ff),
-		.used = home + 2048 + (shape >> 26 & 0xf) * 64,
-		.mem = &table.mem,
-	};
-	config.avail = (void *)((uintptr_t)config.avail & ~(uintptr_t)(config.packed ? 3 : 1));
-	for (unsigned int i = 0; i < N_REGIONS; i++)
-		memset(table.mem.regions[i].hva, 0, PAGE);
-	for (uint32_t i = 0, n = take(&input, 1) % 64; i < n && input.left > 0; i++) {
-		struct vring_desc desc = {
-			.addr = region_gpas[take(&input, 1) % N_REGIONS] + take(&input, 2) % (PAGE + 8),
-			.len = take(&input, 1),
-			.flags = (uint16_t)(take(&input, 1) & 7),
-			.next = (uint16_t)(take(&input, 1) & 15),
-		};
-
-		/* Descriptors beyond the ring's size make tables, wherever the ring's area ends. */
-		memcpy((uint8_t *)config.desc + i * sizeof(desc), &desc, sizeof(desc));
-	}
-	base = take(&input, 2);
-	config.avail_idx = (uint16_t)base;
-	if (config.packed) {
-		config.avail_idx = (uint16_t)((base & 0x8000) | base % config.size);
-		config.used_idx = config.avail_idx;
-	}
 	require(vring_device_init(&ring, &config) == 0, "refuses a good configuration");
 	while (input.left > 0) {
 		uint32_t verb = take(&input, 1);
@@ -477,7 +322,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			vring_device_has_available(&ring);
 			break;
 		default:
-			poke(&ring, &input);
+			noise_poke(&ring, &input);
 		}
 		if (ring.breakage != VRING_INTACT) {
 			require(vring_device_peek(&ring, &burst, direction, 1) == -EPROTO,

@@ -345,12 +345,59 @@ static void a_broken_ring_or_a_lying_index_is_left_to_the_general_verb(void **st
 	guest_destroy(&guest);
 }
 
+/*
+ * A base may name a place for used descriptors that is not where available ones are taken; behind the ring's last slot
+ * lies a killing page.
+ */
+static void a_packed_ring_returns_where_its_used_place_is_and_inside(void **state)
+{
+	static const struct setting settings[] = {
+		{.size = 40, .packed = true},
+		{.size = 40, .packed = true, .direction = VRING_WRITABLE},
+		{.size = 40, .packed = true, .in_order = true},
+	};
+	const uint32_t lengths[VRING_RUN_MAX] = {0};
+
+	for (unsigned int i = 0; i < sizeof(settings) / sizeof(settings[0]) * 40; i++) {
+		begin(&settings[i / 40]);
+		for (enum vring_isa isa = 0; isa <= vring_isa_best(); isa++) {
+			struct vring_run run;
+
+			for (unsigned int at = 0; at < setting.size; at++)
+				put(at, LOW + 64 * at, 64, (uint16_t)at,
+					flag_wanted() | guest_avail_flags(VRING_PACKED_START));
+			restart(isa, VRING_PACKED_START);
+			ring.used_idx = ring.published_idx = (uint16_t)(VRING_PACKED_START | i % 40);
+			assert_int_equal(vring_run_peek(&ring, &run, setting.direction, 1, 100, 32), 32);
+			if (setting.direction == VRING_WRITABLE)
+				vring_run_return_written(&ring, &run, lengths, 32);
+			else
+				vring_run_return_read(&ring, &run, 32);
+			vring_device_publish(&ring);
+			assert_int_equal(ring.last_avail_idx, VRING_PACKED_START | 32);
+			assert_int_equal(ring.used_idx,
+				vring_packed_advance(VRING_PACKED_START | i % 40, 32, setting.size));
+			for (unsigned int at = 0; at < (setting.in_order ? 1 : 32); at++) {
+				uint16_t place = vring_packed_advance(
+					VRING_PACKED_START | i % 40, at, setting.size);
+				const struct vring_packed_desc *used = &guest.slots[vring_packed_slot(place)];
+
+				assert_int_equal(used->id, setting.in_order ? 31 : at);
+				assert_int_equal(used->flags >> 15, vring_packed_wrap(place));
+				assert_int_equal(used->flags >> 7 & 1, vring_packed_wrap(place));
+			}
+		}
+		guest_destroy(&guest);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_instruction_set_gives_the_runs_of_the_model),
 		cmocka_unit_test(one_odd_buffer_in_any_place_ends_the_run_there),
 		cmocka_unit_test(a_broken_ring_or_a_lying_index_is_left_to_the_general_verb),
+		cmocka_unit_test(a_packed_ring_returns_where_its_used_place_is_and_inside),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
