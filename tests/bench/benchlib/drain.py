@@ -18,7 +18,7 @@ class DrainBackend:
     def __init__(self, context, case):
         path, burst, _, _ = case.group()
         self.sockets = [context.path(f'drain-{self.name}-{i}.sock') for i in range(2)]
-        argv = [context.program('tests/bench/drain/drain'), '--engine', self.engine, '--path', path,
+        argv = [self.program(context), '--engine', self.engine, '--path', path,
                 '--burst', str(burst), '--backlog', str(context.backlog)]
         for socket in self.sockets:
             if os.path.exists(socket):
@@ -35,6 +35,9 @@ class DrainBackend:
             self.process.popen.wait(5)
             self.process.check_alive()
         self.select(case)
+
+    def program(self, context):
+        return context.program('tests/bench/drain/drain')
 
     def environment(self, context):
         return {}

@@ -13,6 +13,14 @@
 
 #include "session_fixture.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SANITIZED 0
+#endif
+
 #define N_ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 #define PAGE              4096u
 
@@ -416,9 +424,8 @@ static void memory_taken_away_ends_the_session(void **state)
 
 static void mapping_that_fails_is_refused_and_leaves_nothing(void **state)
 {
-#if defined(__SANITIZE_ADDRESS__)
-	print_message(
-		"skipped: the address sanitizer needs the address space that is limited here\n");
+#if SANITIZED
+	print_message("skipped: a sanitizer's shadow memory does not live under RLIMIT_AS\n");
 	skip();
 #else
 	const struct vu_region_payload region = {.gpa = 0, .size = UINT64_C(1) << 34, .uva = PAGE};
