@@ -36,6 +36,15 @@ def _instructions(case, side='ringway'):
     return find
 
 
+def _own_instructions(case):
+    """Without the ring device that stands for a NIC: librte_vhost's function, which the target is about, has none."""
+    def find(results):
+        cell = _cell(results, case, 'ringway')
+        count = cell and cell.get('instructions')
+        return Outcome(count['per_packet'] - count['stages'].get('ring device', 0), '') if count else None
+    return find
+
+
 def _common_placement(cells) -> Optional[str]:
     """The best in which all of them have numbers."""
     if not all(cells):
@@ -94,8 +103,8 @@ TARGETS = (
     Target('packed, 64 bytes, drain', 30, CYCLES, _cycles(Case('forward', 64, 'packed'))),
     Target('split, 1518 bytes, drain', 115, CYCLES, _cycles(Case('forward', 1518))),
     Target('split, IMIX, drain', 55, CYCLES, _cycles(Case('forward', 'imix'))),
-    Target('guest to mbufs, 64 bytes', 110, INSTRUCTIONS, _instructions(Case('dequeue', 64))),
-    Target('mbufs to guest, 64 bytes', 130, INSTRUCTIONS, _instructions(Case('enqueue', 64))),
+    Target('guest to mbufs less ring device', 110, INSTRUCTIONS, _own_instructions(Case('dequeue', 64))),
+    Target('mbufs to guest less ring device', 130, INSTRUCTIONS, _own_instructions(Case('enqueue', 64))),
     Target('bursts of 1, of testpmd', 0.5, 'of its cycles', _ratio(Case(PAIR, 64, burst=1), 'testpmd')),
     Target('bursts of 1, drain, of rte_vhost', 0.5, 'of its cycles',
            _ratio(Case('forward', 64, burst=1), 'rte_vhost')),
