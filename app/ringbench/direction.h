@@ -4,9 +4,10 @@
 #ifndef RINGBENCH_DIRECTION_H
 #define RINGBENCH_DIRECTION_H
 
+#include <base/histogram.h>
+
 #include "flow.h"
 #include "frame.h"
-#include "histogram.h"
 #include "offload.h"
 #include "options.h"
 #include "segments.h"
@@ -39,6 +40,11 @@ struct direction_counters {
 	uint64_t n_stalls; /* times that nothing came and sending went on without what was in flight
 			    */
 	uint64_t n_unsent_late; /* open loop: frames that were due and could not be sent in time */
+	/* On/off traffic: bursts that have come through, those of them for which the back end asked to be kicked, and times that
+	 * a notification or a frame did not come. */
+	uint64_t n_bursts;
+	uint64_t n_kicked_bursts;
+	uint64_t n_lost_wakeups;
 	/* The part of loss and duplicates that falls to a back end that went away (--reconnect). */
 	uint64_t n_outage_lost;
 	uint64_t n_outage_duplicated;
@@ -66,6 +72,8 @@ struct direction {
 	uint32_t next_address;
 	struct direction_counters counters;
 	struct histogram latency; /* TSC cycles */
+	/* From just before a kick that the back end asked for to the first used buffer of those it told of: TSC cycles. */
+	struct histogram kick_latency;
 };
 
 /* Sets a direction up between two open sessions. 0 or -ENOMEM; direction_fini() frees it. */

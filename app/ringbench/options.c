@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include <linux/virtio_config.h>
 
@@ -45,6 +46,12 @@ static const char usage[] =
 	"      --window N              closed loop: frames in flight per direction (7/8 of a "
 	"ring)\n"
 	"      --rate PPS              open loop: frames per second and direction\n"
+	"      --bursts N              on/off traffic: each queue pair sends N bursts of 1 to --batch frames and waits for "
+	"all of\n"
+	"                              one before the next; one that does not come within --stall is a lost wake-up\n"
+	"      --pause-us MAX          on/off traffic: pauses of 0 to MAX us, each power of two equally often (1000)\n"
+	"      --seed N                of the lengths of bursts and pauses (random; the report names it)\n"
+	"      --idle                  send nothing after the first frames\n"
 	"      --batch N               most frames handled per ring at a time (32)\n"
 	"      --rx-buffer BYTES       size of a receive buffer, header included\n"
 	"      --segment BYTES         longer frames are sent as chains of pieces (4096)\n"
@@ -55,9 +62,10 @@ static const char usage[] =
 	"      --count N               frames per direction      --duration SECONDS  (5)\n"
 	"      --deadline SECONDS      to connect and to see the first frames (10)\n"
 	"      --stall SECONDS         silence after which sending goes on without the frames in "
-	"flight (0.5)\n"
+	"flight (0.5; with\n"
+	"                              on/off traffic 1)\n"
 	"      --reconnect             when a back end goes away, connect again and go on\n"
-	"      --sleep                 wait for calls instead of polling\n"
+	"      --sleep                 wait for calls instead of polling; one that does not come fails the run\n"
 	"      --cpu N                 run on this CPU\n"
 	"      --interval SECONDS      print a line that often      -j, --json  print JSON\n"
 	"  -h, --help                  -V, --version\n"
@@ -79,6 +87,10 @@ enum {
 	OPT_MSS,
 	OPT_WINDOW,
 	OPT_RATE,
+	OPT_BURSTS,
+	OPT_PAUSE_US,
+	OPT_SEED,
+	OPT_IDLE,
 	OPT_BATCH,
 	OPT_RX_BUFFER,
 	OPT_SEGMENT,
@@ -108,6 +120,10 @@ static const struct option long_options[] = {
 	{"mss", required_argument, NULL, OPT_MSS},
 	{"window", required_argument, NULL, OPT_WINDOW},
 	{"rate", required_argument, NULL, OPT_RATE},
+	{"bursts", required_argument, NULL, OPT_BURSTS},
+	{"pause-us", required_argument, NULL, OPT_PAUSE_US},
+	{"seed", required_argument, NULL, OPT_SEED},
+	{"idle", no_argument, NULL, OPT_IDLE},
 	{"batch", required_argument, NULL, OPT_BATCH},
 	{"rx-buffer", required_argument, NULL, OPT_RX_BUFFER},
 	{"segment", required_argument, NULL, OPT_SEGMENT},
@@ -133,6 +149,7 @@ struct parser {
 	size_t error_size;
 	bool topology_given;
 	bool duration_given;
+	bool seed_given;
 	/* Per-socket options may come before the socket they name. */
 	unsigned int highest_socket;
 	struct options_socket all;
@@ -333,6 +350,16 @@ static int parse_one(struct parser *parser, int option, char *text)
 			parser, "window", text, 1, OPTIONS_MAX_QUEUES * 32768, &options->window);
 	case OPT_RATE:
 		return number(parser, "rate", text, 1, 1000000000, &options->rate_pps);
+	case OPT_BURSTS:
+		return number(parser, "bursts", text, 1, UINT64_C(1) << 48, &options->n_bursts);
+	case OPT_PAUSE_US:
+		return number(parser, "pause-us", text, 0, 10 * 1000 * 1000, &options->pause_us);
+	case OPT_SEED:
+		parser->seed_given = true;
+		return number(parser, "seed", text, 0, UINT32_MAX, &options->seed);
+	case OPT_IDLE:
+		options->idle = true;
+		return 0;
 	case OPT_BATCH:
 		return number32(parser, "batch", text, 1, 256, &options->batch);
 	case OPT_RX_BUFFER:
@@ -437,6 +464,33 @@ static int check_sizes(struct parser *parser)
 	return 0;
 }
 
+/* What is left open about on/off traffic, and what it excludes. */
+static int check_bursts(struct parser *parser)
+{
+	struct options *options = parser->options;
+	uint32_t seed;
+
+	if (options->n_bursts != 0 && !options_are_bursts(options))
+		options->pause_us = 1000;
+	if (options->stall_us == 0)
+		options->stall_us = options_are_bursts(options) ? 1000 * 1000 : 500 * 1000;
+	if (options->idle && (options_are_bursts(options) || options->rate_pps != 0 || options->count != 0))
+		return fail(parser, "--idle sends nothing: leave out --bursts, --pause-us, --rate and --count");
+	if (!options_are_bursts(options))
+		return parser->seed_given ? fail(parser, "--seed belongs to on/off traffic: --bursts or --pause-us") : 0;
+	if (options->rate_pps != 0 || options->count != 0)
+		return fail(parser, "--bursts and --pause-us say how much is sent and when: leave out --%s",
+			options->rate_pps != 0 ? "rate" : "count");
+	if (!parser->seed_given) {
+		if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+			return fail(parser, "no random number for --seed; give one");
+		options->seed = seed;
+	}
+	if (options->n_bursts != 0 && !parser->duration_given)
+		options->duration_us = UINT64_MAX;
+	return 0;
+}
+
 static int check_all(struct parser *parser)
 {
 	struct options *options = parser->options;
@@ -454,7 +508,7 @@ static int check_all(struct parser *parser)
 	if (options->rate_pps != 0 && options->window != 0)
 		return fail(parser, "--window belongs to the closed loop and --rate to the open "
 				    "one; give one of them");
-	if (check_topology(parser) != 0 || apply_socket_settings(parser) != 0 ||
+	if (check_bursts(parser) != 0 || check_topology(parser) != 0 || apply_socket_settings(parser) != 0 ||
 		check_ring(parser) != 0)
 		return -EINVAL;
 	return check_sizes(parser);
@@ -477,7 +531,7 @@ enum options_result options_parse(
 		.segment_bytes = 4096,
 		.duration_us = 5 * 1000 * 1000,
 		.deadline_us = 10 * 1000 * 1000,
-		.stall_us = 500 * 1000,
+		.pause_us = OPTIONS_NO_BURSTS,
 		.cpu = -1,
 	};
 	error[0] = '\0';

@@ -11,6 +11,8 @@
 #define OPTIONS_MAX_QUEUES  16
 #define OPTIONS_ERROR_MAX   512
 
+#define OPTIONS_NO_BURSTS UINT64_MAX
+
 enum options_topology {
 	TOPOLOGY_LOOP,
 	TOPOLOGY_PAIR,
@@ -50,6 +52,9 @@ struct options {
 	uint32_t segment_bytes;   /* longest piece of a transmitted frame */
 	uint64_t rate_pps;        /* total per direction; 0: closed loop */
 	uint64_t count;           /* frames per direction; 0: by duration */
+	uint64_t n_bursts; /* on/off traffic: bursts per queue pair and direction; 0: by duration */
+	uint64_t pause_us; /* the longest between two bursts; OPTIONS_NO_BURSTS: traffic does not pause */
+	uint64_t seed;     /* of lengths of bursts and pauses */
 	uint64_t duration_us;
 	uint64_t interval_us; /* 0: no live lines */
 	uint64_t deadline_us; /* to connect, and for the first frames */
@@ -57,6 +62,7 @@ struct options {
 	enum options_topology topology;
 	enum options_verify verify;
 	bool one_way;
+	bool idle; /* nothing is sent */
 	bool sleep;
 	bool reconnect;
 	bool json;
@@ -71,6 +77,11 @@ enum options_result {
 
 enum options_result options_parse(
 	struct options *options, int argc, char **argv, char *error, size_t error_size);
+
+static inline bool options_are_bursts(const struct options *options)
+{
+	return options->pause_us != OPTIONS_NO_BURSTS;
+}
 
 /* Whether a split ring can have the size asked for, and the next one that it can. */
 uint32_t options_next_split_size(const struct options *options);

@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
+#include "notify_report.h"
 #include "tsc.h"
 #include "verdict.h"
 #include "virtio_features.h"
@@ -118,6 +119,9 @@ static json_t *verdict_json(const struct verdict *verdict)
 		{"segmented", counters->n_segmented},
 		{"stalls", counters->n_stalls},
 		{"not_sent_in_time", counters->n_unsent_late},
+		{"bursts", counters->n_bursts},
+		{"kicked_bursts", counters->n_kicked_bursts},
+		{"lost_wakeups", counters->n_lost_wakeups},
 		{"outage_lost", counters->n_outage_lost},
 		{"outage_duplicated", counters->n_outage_duplicated},
 	};
@@ -130,6 +134,7 @@ static json_t *verdict_json(const struct verdict *verdict)
 			object, numbers[i].name, json_integer((json_int_t)numbers[i].value));
 	json_object_set_new(object, "faults", faults_json(counters));
 	json_object_set_new(object, "latency_ns", latency_json(verdict->latency));
+	json_object_set_new(object, "kick_ns", notify_kick_latency_json(verdict->kick_latency));
 	return object;
 }
 
@@ -185,9 +190,15 @@ static json_t *conditions_json(const struct run *run)
 
 	json_object_set_new(object, "size",
 		options->imix ? json_string("imix") : json_integer((json_int_t)options->size));
+	if (options_are_bursts(options))
+		json_object_set_new(object, "bursts",
+			json_pack("{s:I, s:I, s:I}", "per_queue", (json_int_t)options->n_bursts, "pause_us",
+				(json_int_t)options->pause_us, "seed", (json_int_t)options->seed));
 	if (options->rate_pps != 0)
 		json_object_set_new(
 			object, "rate_pps", json_integer((json_int_t)options->rate_pps));
+	else if (options->idle)
+		json_object_set_new(object, "idle", json_true());
 	else
 		json_object_set_new(object, "window",
 			json_integer((json_int_t)(run->directions[0].window * options->n_queues)));
@@ -209,11 +220,12 @@ static void result_json(const struct run *run, const struct verdict *all, const 
 
 	for (unsigned int i = 0; i < n_failed; i++)
 		json_array_append_new(names, json_string(failed[i]));
-	print_json(json_pack("{s:s, s:b, s:o, s:s?, s:o, s:f, s:o, s:o, s:o, s:i, s:f}", "type",
+	print_json(json_pack("{s:s, s:b, s:o, s:s?, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:i, s:f}", "type",
 		"result", "ok", n_failed == 0, "failed", names, "error",
 		run->error[0] != '\0' ? run->error : NULL, "conditions", conditions_json(run),
 		"duration_s", verdict_duration_s(run), "directions", directions_json(run), "total",
-		verdict_json(all), "own", own_json(run), "outages", (int)run->n_outages, "outage_s",
+		verdict_json(all), "ports", notify_ports_json(run), "losses", notify_losses_json(run), "own",
+		own_json(run), "outages", (int)run->n_outages, "outage_s",
 		(double)run->outage_us / 1e6));
 }
 
@@ -247,6 +259,11 @@ static void print_conditions(const struct run *run)
 	if (options->rate_pps != 0)
 		printf("open loop at %llu frames/s per direction\n",
 			(unsigned long long)options->rate_pps);
+	else if (options->idle)
+		printf("idle\n");
+	else if (options_are_bursts(options))
+		printf("on/off traffic with pauses of up to %llu us, seed %llu\n",
+			(unsigned long long)options->pause_us, (unsigned long long)options->seed);
 	else
 		printf("closed loop, %llu in flight per direction\n",
 			(unsigned long long)(run->directions[0].window * options->n_queues));
@@ -329,6 +346,7 @@ static void result_text(const struct run *run, const struct verdict *all, const 
 	print_conditions(run);
 	print_table(run, all);
 	print_remarks(run, all);
+	notify_print(run, all);
 	printf("own cost  %.1f TSC cycles per frame sent and received, %.1f frames per turn, busy "
 	       "%.0f %% of %.3f s, "
 	       "preempted %ld times, %llu kicks\n",
@@ -346,10 +364,10 @@ static void result_text(const struct run *run, const struct verdict *all, const 
 
 void report_interval(struct run *run)
 {
-	struct histogram latency;
+	struct verdict_sums sums;
 	struct verdict all;
 
-	verdict_of_all(run, &all, &latency);
+	verdict_of_all(run, &all, &sums);
 	if (run->options->json) {
 		print_json(json_pack("{s:s, s:f, s:o, s:o, s:o, s:i}", "type", "interval", "time_s",
 			verdict_duration_s(run), "directions", directions_json(run), "total",
@@ -363,18 +381,18 @@ void report_interval(struct run *run)
 		(unsigned long long)all.totals.n_duplicated,
 		(unsigned long long)all.totals.n_reordered,
 		(unsigned long long)all.totals.n_corrupted,
-		(double)ns(histogram_quantile(&latency, 0.5)) / 1e3);
+		(double)ns(histogram_quantile(&sums.latency, 0.5)) / 1e3);
 	fflush(stdout);
 }
 
 bool report_result(struct run *run, enum run_status status)
 {
 	const char *failed[VERDICT_MAX_CHECKS + 1];
-	struct histogram latency;
+	struct verdict_sums sums;
 	struct verdict all;
 	unsigned int n_failed;
 
-	verdict_of_all(run, &all, &latency);
+	verdict_of_all(run, &all, &sums);
 	n_failed = verdict_check(run, &all, failed);
 	if (status != RUN_OK)
 		failed[n_failed++] = "finished";

@@ -66,14 +66,17 @@ static uint64_t frames_due(struct run *run, struct direction *direction, uint64_
 	return due;
 }
 
-static unsigned int allowance(struct run *run, struct sender *sender, uint64_t now)
+static unsigned int allowance(struct run *run, struct lane *lane, uint64_t now)
 {
+	struct sender *sender = &lane->sender;
 	struct direction *direction = sender->direction;
 	const struct options *options = run->options;
 	uint64_t allowed = options->batch;
 	uint64_t left;
 
-	if (!run->sending || !direction->active)
+	if (options_are_bursts(options) && direction->active)
+		return bursts_allowance(run, lane, now);
+	if (!run->sending || !direction->active || options->idle)
 		return 0;
 	if (direction->window != 0) {
 		uint64_t in_flight = direction_in_flight(direction, sender->queue);
@@ -115,22 +118,46 @@ static void count_busy(struct run *run, uint64_t n_cycles, unsigned int n_frames
 static int lane_turn(struct run *run, struct lane *lane)
 {
 	uint64_t start = tsc_now();
-	int n_received = receiver_poll(&lane->receiver, run->options->batch, start);
+	int n_received = lane->asleep ? 0 : receiver_poll(&lane->receiver, run->options->batch, start);
 	unsigned int allowed;
 	int n_sent = 0;
 
 	if (n_received < 0)
 		return fail_ring(run, lane, "receive", &lane->receiver.ring->ring);
-	allowed = allowance(run, &lane->sender, start);
+	lane->found_nothing = n_received == 0;
+	if (lane->sender.kick_tsc != 0)
+		sender_time_kick(&lane->sender, start);
+	allowed = allowance(run, lane, start);
 	if (allowed != 0) {
 		n_sent = sender_send(&lane->sender, allowed, tsc_now());
 		if (n_sent < 0)
 			return fail_ring(run, lane, "transmit", &lane->sender.ring->ring);
+		if (options_are_bursts(run->options))
+			lane->burst.n_unsent -= (unsigned int)n_sent;
 	}
 	if (n_received == 0 && n_sent == 0)
 		return 0;
 	count_busy(run, tsc_now() - start, (unsigned int)(n_received + n_sent));
 	return 1;
+}
+
+uint64_t run_next_tsc(const struct run *run)
+{
+	uint64_t next = UINT64_MAX;
+
+	if (options_are_bursts(run->options))
+		return bursts_next_tsc(run);
+	if (run->options->rate_pps == 0 || !run->sending)
+		return UINT64_MAX;
+	for (unsigned int i = 0; i < run->n_directions; i++) {
+		const struct direction_counters *counters = &run->directions[i].counters;
+		uint64_t handled = counters->n_sent + counters->n_unsent_late - run->progress[i].pace_base;
+		uint64_t due = run->pace_tsc + (uint64_t)((double)(handled + 1) / run->frames_per_cycle);
+
+		if (run->directions[i].active && due < next)
+			next = due;
+	}
+	return next;
 }
 
 int run_turn(struct run *run)
@@ -217,6 +244,7 @@ enum run_status run_open(
 		run_set_error(run, "cannot set up: %s", strerror(-ret));
 		return RUN_FAILED;
 	}
+	bursts_init(run);
 	ret = warmup(run);
 	return ret == 0 ? RUN_OK : RUN_NO_SESSION;
 }
@@ -275,9 +303,13 @@ static int check_stall(struct run *run, unsigned int index, uint64_t elapsed_us)
 		run->progress[index].silent_us = 0;
 		return 0;
 	}
-	run->progress[index].silent_us += elapsed_us < 2 * TICK_US ? elapsed_us : 2 * TICK_US;
+	run->progress[index].silent_us += elapsed_us;
 	if (run->progress[index].silent_us < run->options->stall_us)
 		return 0;
+	if (bursts_find_lost_calls(run, index)) {
+		run->progress[index].silent_us = 0;
+		return 0;
+	}
 	if (!has_untaken(run, direction)) {
 		direction_suspend(direction, run->options->n_queues);
 		run->progress[index].silent_us = 0;
@@ -298,6 +330,10 @@ static int check_stalls(struct run *run, uint64_t now)
 	int ret = 0;
 
 	run->last_tick_tsc = now;
+	if (elapsed_us > 2 * TICK_US)
+		elapsed_us = 2 * TICK_US;
+	if (options_are_bursts(run->options))
+		return bursts_check(run, elapsed_us);
 	for (unsigned int i = 0; ret == 0 && i < run->n_directions; i++)
 		ret = check_stall(run, i, elapsed_us);
 	return ret;
@@ -328,6 +364,9 @@ static int sit_out_outage(struct run *run)
 
 	run->n_outages++;
 	run->sending = false;
+	/* Nobody calls for what the old back end left. */
+	for (unsigned int i = 0; i < run->n_lanes; i++)
+		wait_wake(&run->lanes[i]);
 	for (unsigned int i = 0; i < run->n_directions; i++)
 		direction_sum(&run->directions[i], &before[i]);
 	do {
@@ -356,6 +395,7 @@ static int sit_out_outage(struct run *run)
 	}
 	run->outage_us += clock_now_us() - start_us;
 	run->sending = sending;
+	bursts_restart(run);
 	restart_pace(run);
 	return 0;
 }
@@ -395,6 +435,8 @@ static int tick(struct run *run, uint64_t now)
 
 static bool has_sent_all(const struct run *run)
 {
+	if (options_are_bursts(run->options))
+		return bursts_are_done(run);
 	if (run->options->count == 0)
 		return false;
 	for (unsigned int i = 0; i < run->n_directions; i++)
@@ -422,8 +464,8 @@ static int step(struct run *run)
 		return ret;
 	if (now >= run->next_tick_tsc)
 		return tick(run, now);
-	if (ret == 0 && run->options->sleep)
-		wait_for_calls(run, TICK_US);
+	if (run->options->sleep)
+		wait_for_calls(run, ret == 0, TICK_US);
 	return 0;
 }
 
@@ -433,6 +475,25 @@ static long n_preempted(void)
 
 	getrusage(RUSAGE_THREAD, &usage);
 	return usage.ru_nivcsw;
+}
+
+static void forget_notifications_of(struct session_ring *ring)
+{
+	session_take_calls(ring);
+	ring->n_calls = 0;
+	ring->n_kicks_before = ring->n_kicks;
+}
+
+/* Those of the warm-up are not counted. */
+static void forget_notifications(struct run *run)
+{
+	for (unsigned int i = 0; i < run->n_lanes; i++) {
+		forget_notifications_of(run->lanes[i].receiver.ring);
+		forget_notifications_of(run->lanes[i].sender.ring);
+		run->lanes[i].sender.kick_tsc = 0;
+	}
+	for (unsigned int i = 0; i < run->n_directions; i++)
+		run->directions[i].kick_latency = (struct histogram){0};
 }
 
 enum run_status run_measure(struct run *run)
@@ -445,6 +506,9 @@ enum run_status run_measure(struct run *run)
 	run->n_busy_turns = run->n_disturbed_turns = 0;
 	run->disturbed_cycles = cycles(DISTURBED_US);
 	run->n_preempted = n_preempted();
+	forget_notifications(run);
+	if (run->options->sleep)
+		wait_prepare();
 	restart_pace(run);
 	run->start_tsc = run->pace_tsc;
 	run->next_interval_tsc = run->start_tsc + cycles(run->options->interval_us);
@@ -462,5 +526,9 @@ enum run_status run_measure(struct run *run)
 		ret = step(run);
 	for (unsigned int i = 0; i < run->n_directions; i++)
 		direction_flush(&run->directions[i]);
+	for (unsigned int i = 0; i < run->n_lanes; i++) {
+		session_take_calls(run->lanes[i].receiver.ring);
+		session_take_calls(run->lanes[i].sender.ring);
+	}
 	return ret == 0 ? RUN_OK : RUN_FAILED;
 }

@@ -16,6 +16,7 @@
 
 #include <signal.h>
 
+#include "bursts.h"
 #include "direction.h"
 #include "receiver.h"
 #include "sender.h"
@@ -25,6 +26,9 @@ struct lane {
 	struct session *session;
 	struct receiver receiver;
 	struct sender sender;
+	struct burst burst;
+	bool found_nothing; /* in the receive ring, in the last turn */
+	bool asleep;        /* --sleep: the receive ring is left alone until a call comes */
 };
 
 enum run_status {
@@ -63,6 +67,9 @@ struct run {
 	long n_preempted; /* involuntary context switches while measuring */
 	/* What had been received when sending ended; rates are computed from this. */
 	struct direction_counters at_stop[OPTIONS_MAX_SOCKETS];
+	/* The first lost wake-ups and calls; how many there were is in the directions' counters. */
+	unsigned int n_losses;
+	struct loss losses[BURSTS_MAX_LOSSES];
 	unsigned int n_outages;
 	uint64_t outage_us;
 	/* Progress, to notice a stall. */
@@ -84,6 +91,8 @@ void run_close(struct run *run);
 /* For warmup.c: serves every lane once. 1 if something was sent or received, 0, or -EPROTO with
  * run->error. */
 int run_turn(struct run *run);
+/* When the next frame may be sent: TSC; UINT64_MAX: not before something arrives. */
+uint64_t run_next_tsc(const struct run *run);
 /* The first session whose back end has gone, or NULL. */
 struct session *run_dead_session(struct run *run);
 __attribute__((format(printf, 2, 3))) void run_set_error(struct run *run, const char *format, ...);

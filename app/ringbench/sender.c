@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tsc.h"
+
 static unsigned int n_free(const struct sender *sender)
 {
 	return sender->free_tail - sender->free_head;
@@ -46,12 +48,35 @@ static uint16_t slot_at(const struct sender *sender, uint32_t at)
 	return sender->free_slots[at & sender->free_mask];
 }
 
+/* The device asked for it, so it does not look by itself: what follows is its way out of sleep. */
+static void kick(struct sender *sender, uint16_t first_buffer)
+{
+	if (sender->kick_tsc == 0) {
+		sender->kick_first = first_buffer;
+		sender->kick_tsc = tsc_now();
+	}
+	session_kick(sender->ring);
+}
+
+void sender_time_kick(struct sender *sender, uint64_t now)
+{
+	const struct vring_fixed *ring = &sender->ring->ring;
+	uint16_t n_used = (uint16_t)(ring->used_idx + vring_fixed_pending(ring));
+
+	/* No more than 32768 buffers are ever outstanding. */
+	if ((uint16_t)(n_used - sender->kick_first - 1) >= 0x8000)
+		return;
+	histogram_add(&sender->direction->kick_latency, now > sender->kick_tsc ? now - sender->kick_tsc : 0, 1);
+	sender->kick_tsc = 0;
+}
+
 /* Takes the n oldest free slots, whose frames are stamped, and hands them to the device. */
 static void offer(struct sender *sender, unsigned int n)
 {
 	struct vring_fixed *ring = &sender->ring->ring;
 	uint32_t first = sender->free_head & sender->free_mask;
 	unsigned int n_to_end = sender->free_mask + 1 - first;
+	uint16_t first_buffer = ring->avail_idx;
 
 	/* Where the list goes over its end, in two parts. */
 	vring_fixed_offer(ring, sender->free_slots + first, n < n_to_end ? n : n_to_end);
@@ -60,7 +85,7 @@ static void offer(struct sender *sender, unsigned int n)
 	sender->free_head += n;
 	vring_fixed_publish(ring);
 	if (vring_fixed_needs_kick(ring))
-		session_kick(sender->ring);
+		kick(sender, first_buffer);
 }
 
 /* Stamps the frame of any kind. */

@@ -27,6 +27,9 @@ struct sender {
 	uint32_t *sizes;
 	uint32_t even_size; /* of all frames; 0: they differ */
 	bool blocked; /* frames were due and all slots taken */
+	/* The kick that is being timed: when it was sent, and which buffer it told of first, as a free-running number. */
+	uint64_t kick_tsc; /* 0: none */
+	uint16_t kick_first;
 };
 
 /* Builds the frames. 0 or -ENOMEM. */
@@ -43,6 +46,13 @@ int sender_send_warmup(struct sender *sender, uint32_t address, uint64_t now);
 
 /* Takes back the slots that the device has used. Returns how many, or -EPROTO. Sending does it when it runs short. */
 int sender_collect(struct sender *sender);
+
+/*
+ * While a kick is being timed: looks whether the first buffer it told of has been used, and notes how long that took.
+ * Whoever calls this seldom measures how seldom. A kick that follows another one before the device has reacted is not
+ * timed.
+ */
+void sender_time_kick(struct sender *sender, uint64_t now);
 
 /* Frames the device has taken and not returned. */
 static inline unsigned int sender_outstanding(const struct sender *sender)

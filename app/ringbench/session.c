@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -573,4 +574,22 @@ void session_kick(struct session_ring *ring)
 	 * with our own eventfd. */
 	if (write(ring->kick_fd, &one, sizeof(one)) < 0)
 		return;
+}
+
+uint64_t session_take_calls(struct session_ring *ring)
+{
+	uint64_t n;
+
+	/* EAGAIN: none. */
+	if (read(ring->call_fd, &n, sizeof(n)) != sizeof(n))
+		return 0;
+	ring->n_calls += n;
+	return n;
+}
+
+bool session_kick_is_unread(const struct session_ring *ring)
+{
+	struct pollfd entry = {.fd = ring->kick_fd, .events = POLLIN};
+
+	return poll(&entry, 1, 0) == 1;
 }

@@ -40,6 +40,8 @@ struct session_ring {
 	int kick_fd;
 	int call_fd;
 	uint64_t n_kicks;
+	uint64_t n_kicks_before; /* measuring began */
+	uint64_t n_calls; /* taken from call_fd by session_take_calls() */
 	/* Addresses of the parts, as the back end is told. */
 	uint64_t desc_uva, avail_uva, used_uva;
 };
@@ -97,5 +99,11 @@ static inline uint8_t *session_buffer(const struct session_ring *ring, unsigned 
 }
 
 void session_kick(struct session_ring *ring);
+
+/* Counts the calls that have come since this was last asked, and makes the eventfd unreadable. Returns how many. */
+uint64_t session_take_calls(struct session_ring *ring);
+
+/* Whether the back end has yet to read the kicks it got. */
+bool session_kick_is_unread(const struct session_ring *ring);
 
 #endif

@@ -23,8 +23,9 @@ void verdict_of_direction(const struct run *run, unsigned int index, struct verd
 {
 	const struct direction *direction = &run->directions[index];
 
-	*verdict =
-		(struct verdict){.counters = direction->counters, .latency = &direction->latency};
+	*verdict = (struct verdict){.counters = direction->counters,
+		.latency = &direction->latency,
+		.kick_latency = &direction->kick_latency};
 	direction_sum(direction, &verdict->totals);
 	set_rates(verdict, run->stop_tsc != 0 ? &run->at_stop[index] : &direction->counters,
 		verdict_duration_s(run));
@@ -43,14 +44,17 @@ static void add_counters(struct direction_counters *to, const struct direction_c
 	to->n_foreign += from->n_foreign;
 	to->n_stalls += from->n_stalls;
 	to->n_unsent_late += from->n_unsent_late;
+	to->n_bursts += from->n_bursts;
+	to->n_kicked_bursts += from->n_kicked_bursts;
+	to->n_lost_wakeups += from->n_lost_wakeups;
 	to->n_outage_lost += from->n_outage_lost;
 	to->n_outage_duplicated += from->n_outage_duplicated;
 }
 
-void verdict_of_all(const struct run *run, struct verdict *verdict, struct histogram *latency)
+void verdict_of_all(const struct run *run, struct verdict *verdict, struct verdict_sums *sums)
 {
-	*verdict = (struct verdict){.latency = latency};
-	*latency = (struct histogram){0};
+	*verdict = (struct verdict){.latency = &sums->latency, .kick_latency = &sums->kick_latency};
+	*sums = (struct verdict_sums){0};
 	for (unsigned int i = 0; i < run->n_directions; i++) {
 		struct verdict one;
 
@@ -63,7 +67,8 @@ void verdict_of_all(const struct run *run, struct verdict *verdict, struct histo
 		verdict->totals.n_reordered += one.totals.n_reordered;
 		verdict->totals.n_late += one.totals.n_late;
 		verdict->totals.n_corrupted += one.totals.n_corrupted;
-		histogram_merge(latency, one.latency);
+		histogram_merge(&sums->latency, one.latency);
+		histogram_merge(&sums->kick_latency, one.kick_latency);
 	}
 }
 
@@ -72,10 +77,12 @@ unsigned int verdict_check(
 {
 	unsigned int n = 0;
 
-	if (verdict->counters.n_received == 0)
+	if (verdict->counters.n_received == 0 && !run->options->idle)
 		failed[n++] = "received";
 	if (verdict->totals.n_lost != 0 && run->options->rate_pps == 0)
 		failed[n++] = "lost";
+	if (verdict->counters.n_lost_wakeups != 0)
+		failed[n++] = "lost_wakeups";
 	if (verdict->totals.n_duplicated != 0)
 		failed[n++] = "duplicated";
 	if (verdict->totals.n_reordered != 0 && run->options->n_queues == 1)

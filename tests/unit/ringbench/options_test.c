@@ -64,6 +64,31 @@ static void a_count_without_a_duration_runs_as_long_as_it_takes(void **state)
 	assert_int_equal(options.duration_us, 2000000);
 }
 
+static void on_off_traffic_has_a_seed_a_longest_pause_and_patience(void **state)
+{
+	uint64_t seed;
+
+	assert_int_equal(parse("-s /a"), OPTIONS_RUN);
+	assert_false(options_are_bursts(&options));
+	assert_int_equal(options.stall_us, 500000);
+	assert_int_equal(parse("-s /a --bursts 7"), OPTIONS_RUN);
+	assert_true(options_are_bursts(&options));
+	assert_int_equal(options.pause_us, 1000);
+	assert_int_equal(options.stall_us, 1000000);
+	assert_int_equal(options.duration_us, UINT64_MAX);
+	seed = options.seed;
+	assert_int_equal(parse("-s /a --bursts 7 --stall 0.25"), OPTIONS_RUN);
+	assert_int_equal(options.stall_us, 250000);
+	/* Two of 2^32 are the same seldom enough. */
+	assert_int_not_equal(options.seed, seed);
+	assert_int_equal(parse("-s /a --pause-us 0 --seed 42"), OPTIONS_RUN);
+	assert_true(options_are_bursts(&options));
+	assert_int_equal(options.n_bursts, 0);
+	assert_int_equal(options.pause_us, 0);
+	assert_int_equal(options.seed, 42);
+	assert_int_equal(options.duration_us, 5000000);
+}
+
 static void the_role_follows_the_path(void **state)
 {
 	assert_int_equal(parse("-s /a,listen --socket /b,connect"), OPTIONS_RUN);
@@ -146,6 +171,12 @@ static void wrong_input_is_named_with_value_and_range(void **state)
 		{"-s /a --duration -1", {"--duration -1"}},
 		{"-s /a --rate 5 --window 5", {"--window", "--rate"}},
 		{"-s /a -s /b -s /c", {"3 sockets", "even", "--topology loop"}},
+		{"-s /a --bursts 5 --rate 5", {"--bursts", "--rate"}},
+		{"-s /a --pause-us 5 --count 5", {"--pause-us", "--count"}},
+		{"-s /a --pause-us 10000001", {"--pause-us 10000001", "10000000"}},
+		{"-s /a --seed 5", {"--seed", "--bursts"}},
+		{"-s /a --idle --rate 5", {"--idle", "--rate"}},
+		{"-s /a --idle --bursts 5", {"--idle", "--bursts"}},
 		{"-s /a --one-way", {"--one-way", "pair"}},
 		{"-s /a --verify some", {"--verify some", "sampled, header, all"}},
 		{"-s /a --nonsense", {"--nonsense", "--help"}},
@@ -199,6 +230,7 @@ int main(void)
 		cmocka_unit_test(one_socket_is_a_loop_and_two_are_a_pair),
 		cmocka_unit_test(defaults_are_those_of_the_help),
 		cmocka_unit_test(a_count_without_a_duration_runs_as_long_as_it_takes),
+		cmocka_unit_test(on_off_traffic_has_a_seed_a_longest_pause_and_patience),
 		cmocka_unit_test(the_role_follows_the_path),
 		cmocka_unit_test(settings_reach_all_sockets_or_the_one_named),
 		cmocka_unit_test(packed_rings_have_any_size),

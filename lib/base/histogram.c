@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "histogram.h"
+#include <base/histogram.h>
 
 uint64_t histogram_bucket_top(unsigned int bucket)
 {

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "histogram.h"
+#include <base/histogram.h>
 
 static void a_bucket_is_at_most_an_eighth_wide(void **state)
 {

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A log-linear histogram of latencies: eight buckets for each power of two, so that a bucket is at
- * most 12.5 % wide and recording costs one bit scan and one increment. Values are TSC cycles; the
- * report turns them into nanoseconds.
+ * most 12.5 % wide and recording costs one bit scan and one increment. Values are whatever the user
+ * counts: TSC cycles, nanoseconds.
+ *
+ * Thread rule: one writer. Others may read at any time and see a moment that is nearly one.
  */
-#ifndef RINGBENCH_HISTOGRAM_H
-#define RINGBENCH_HISTOGRAM_H
+#ifndef BASE_HISTOGRAM_H
+#define BASE_HISTOGRAM_H
 
 #include <stdint.h>
 
@@ -33,10 +35,12 @@ static inline unsigned int histogram_bucket(uint64_t value)
 /* Records `value` n times. */
 static inline void histogram_add(struct histogram *histogram, uint64_t value, uint64_t n)
 {
-	histogram->buckets[histogram_bucket(value)] += n;
-	histogram->n += n;
+	uint64_t *bucket = &histogram->buckets[histogram_bucket(value)];
+
+	__atomic_store_n(bucket, *bucket + n, __ATOMIC_RELAXED);
+	__atomic_store_n(&histogram->n, histogram->n + n, __ATOMIC_RELAXED);
 	if (value > histogram->max)
-		histogram->max = value;
+		__atomic_store_n(&histogram->max, value, __ATOMIC_RELAXED);
 }
 
 /* Largest value that falls into `bucket` < HISTOGRAM_N_BUCKETS. */
