@@ -23,9 +23,7 @@
 
 static void on_ports_changed(void *ctx)
 {
-	struct daemon *daemon = ctx;
-
-	workers_update(daemon->workers, &daemon->topology);
+	daemon_replan(ctx);
 }
 
 static void on_ports_offered(void *ctx)
@@ -33,6 +31,18 @@ static void on_ports_offered(void *ctx)
 	struct daemon *daemon = ctx;
 
 	workers_publish(daemon->workers, &daemon->topology);
+}
+
+static void on_port_alarm(void *ctx, struct port *port)
+{
+	struct daemon *daemon = ctx;
+
+	workers_alarm(daemon->workers, port);
+}
+
+void daemon_replan(struct daemon *daemon)
+{
+	workers_update(daemon->workers, &daemon->topology);
 }
 
 static void synchronize(void *ctx)
@@ -60,6 +70,17 @@ struct bridge *daemon_bridge_find(struct daemon *daemon, const char *name)
 			return &daemon->topology.bridges[i];
 	}
 	return NULL;
+}
+
+enum port_mode daemon_port_mode(enum config_mode mode)
+{
+	static const enum port_mode modes[] = {
+		[CONFIG_MODE_POLL] = PORT_MODE_POLL,
+		[CONFIG_MODE_ADAPTIVE] = PORT_MODE_ADAPTIVE,
+		[CONFIG_MODE_INTERRUPT] = PORT_MODE_INTERRUPT,
+	};
+
+	return modes[mode];
 }
 
 static struct port_vlan vlan_of(const struct config_vlan *config)
@@ -99,6 +120,8 @@ static struct port *port_create(struct daemon *daemon, const struct config_port 
 			.n_queue_pairs = config->queue_pairs,
 			.mtu = (uint16_t)config->mtu,
 			.vlan = vlan_of(&config->vlan),
+			.mode = daemon_port_mode(config->mode),
+			.coalesce = { config->coalesce_frames, config->coalesce_us },
 		};
 
 		return guest_create(&guest, &daemon->port_host, error, error_size);
@@ -111,6 +134,8 @@ static struct port *port_create(struct daemon *daemon, const struct config_port 
 		.n_queues = config->queue_pairs,
 		.mtu = (uint16_t)config->mtu,
 		.vlan = vlan_of(&config->vlan),
+		.mode = daemon_port_mode(config->mode),
+		.is_msix = daemon->config->eal.vfio_intr <= CONFIG_VFIO_INTR_MSIX,
 		.pool_of_node = eal_pool_of_node,
 	};
 
@@ -151,7 +176,7 @@ int daemon_port_add(
 	daemon->topology.ports[id] = port;
 	if (bridge != NULL)
 		bridge->members[bridge->n_members++] = id;
-	workers_update(daemon->workers, &daemon->topology);
+	daemon_replan(daemon);
 	return 0;
 }
 
@@ -214,7 +239,45 @@ static void on_watch(evutil_socket_t fd, short what, void *ctx)
 {
 	struct daemon *daemon = ctx;
 
-	workers_watch(daemon->workers);
+	if (!workers_watch(daemon->workers))
+		event_del(daemon->watch);
+}
+
+static void watch_start(struct daemon *daemon)
+{
+	const struct timeval watch = { .tv_usec = WATCH_MS * 1000 };
+
+	event_add(daemon->watch, &watch);
+}
+
+static void on_news(evutil_socket_t fd, short what, void *ctx)
+{
+	struct daemon *daemon = ctx;
+	struct worker_news news;
+	uint64_t n;
+
+	if (read(fd, &n, sizeof(n)) < 0)
+		return;
+	while (workers_next_news(daemon->workers, &news)) {
+		struct port *port = news.port < PORT_MAX ? daemon->topology.ports[news.port] : NULL;
+
+		switch (news.kind) {
+		case WORKER_NEWS_ALARM:
+			if (port != NULL && port->ops->tick != NULL)
+				port->ops->tick(port);
+			break;
+		case WORKER_NEWS_SHUT_OUT:
+			log_limited(&daemon->shut_out_log_limit, LOG_LEVEL_WARN,
+				"port %s: queue %u woke worker %u for nothing %d times in a row; it may not "
+				"for a while (see: ringwayctl worker show)",
+				port != NULL ? port->name : "?", news.queue, news.worker,
+				EVENT_SPURIOUS_MAX);
+			break;
+		case WORKER_NEWS_AWAKE:
+			watch_start(daemon);
+			break;
+		}
+	}
 }
 
 static void on_guard(evutil_socket_t fd, short what, void *ctx)
@@ -244,7 +307,6 @@ static int events_start(struct daemon *daemon, char *error, size_t error_size)
 {
 	static const int signals[] = { SIGINT, SIGTERM };
 	const struct timeval tick = { .tv_usec = TICK_MS * 1000 };
-	const struct timeval watch = { .tv_usec = WATCH_MS * 1000 };
 	int guard_fd = gmem_guard_install();
 
 	if (guard_fd < 0) {
@@ -261,7 +323,6 @@ static int events_start(struct daemon *daemon, char *error, size_t error_size)
 	if (daemon->tick == NULL || daemon->watch == NULL || daemon->guard == NULL)
 		goto no_memory;
 	event_add(daemon->tick, &tick);
-	event_add(daemon->watch, &watch);
 	event_add(daemon->guard, NULL);
 	for (unsigned int i = 0; i < 2; i++) {
 		daemon->signals[i] = evsignal_new(daemon->events, signals[i], on_signal, daemon);
@@ -354,11 +415,19 @@ static int daemon_start(struct daemon *daemon, const struct config *config,
 		return rc;
 	daemon->port_host.changed = on_ports_changed;
 	daemon->port_host.offered = on_ports_offered;
+	daemon->port_host.alarm = on_port_alarm;
 	daemon->port_host.ctx = daemon;
 	daemon->port_host.events = daemon->events;
 	daemon->workers = workers_create(workers, error, error_size);
 	if (daemon->workers == NULL)
 		return -ENOMEM;
+	daemon->news = event_new(daemon->events, workers_news_fd(daemon->workers), EV_READ | EV_PERSIST,
+		on_news, daemon);
+	if (daemon->news == NULL || event_add(daemon->news, NULL) != 0) {
+		snprintf(error, error_size, "out of memory");
+		return -ENOMEM;
+	}
+	watch_start(daemon);
 	rc = topology_start(daemon, config, error, error_size);
 	if (rc != 0)
 		return rc;
@@ -380,6 +449,8 @@ static void daemon_stop(struct daemon *daemon)
 		if (ports[id] != NULL)
 			ports[id]->ops->destroy(ports[id]);
 	}
+	if (daemon->news != NULL)
+		event_free(daemon->news);
 	workers_destroy(daemon->workers);
 	for (unsigned int i = 0; i < daemon->topology.n_bridges; i++)
 		fdb_destroy(daemon->topology.bridges[i].fdb);
@@ -409,6 +480,9 @@ int daemon_run(const struct config *config)
 		log_error("out of memory");
 		return -1;
 	}
+	daemon->config = config;
+	workers.mode = daemon_port_mode(config->workers.mode);
+	workers.idle_us = config->workers.idle_us;
 	rc = eal_start(config, &workers, error, sizeof(error));
 	if (rc != 0) {
 		log_error("%s", error);

@@ -10,15 +10,18 @@
 struct event_base;
 
 struct daemon {
+	const struct config *config;
 	struct event_base *events;
 	struct port_host port_host;
 	struct topology topology;
 	struct workers *workers;
 	struct control_server *control;
 	struct event *tick;
-	struct event *watch;
+	struct event *watch; /* pending while a worker is awake */
+	struct event *news;
 	struct event *guard;
 	struct event *signals[2];
+	struct log_limit shut_out_log_limit;
 };
 
 /* Starts everything, serves until SIGINT or SIGTERM, stops everything. 0, or -1 after an error line. */
@@ -27,6 +30,11 @@ int daemon_run(const struct config *config);
 /* Makes a port and connects it to the bridge `port->bridge_name`, if one is named. 0, or a negative errno and a line. */
 int daemon_port_add(struct daemon *daemon, const struct config_port *port, char *error,
 	size_t error_size);
+
+/* Makes workers follow what was changed in the topology, in a port's mode or coalescing, or in a worker's mode. */
+void daemon_replan(struct daemon *daemon);
+
+enum port_mode daemon_port_mode(enum config_mode mode);
 
 /* -ENOENT and a line if there is no such port. */
 int daemon_port_remove(

@@ -197,6 +197,8 @@ int eal_start(
 	add(&arguments, "--no-telemetry");
 	add(&arguments, "--log-level=*:%s", config->log.level == LOG_LEVEL_DEBUG ? "info" : "error");
 	memory_choose(config, &arguments);
+	if (config->eal.vfio_intr != CONFIG_VFIO_INTR_AUTO)
+		add(&arguments, "--vfio-intr=%s", config_vfio_intr_name(config->eal.vfio_intr));
 	/*
 	 * An allow list with nothing useful in it: no device is touched now, since it may be in use by somebody else, and
 	 * ports attach theirs by name, also later. With --no-pci that would be impossible.

@@ -47,8 +47,10 @@ static void offer(FILE *out, const char *typed, const char *candidate)
 		fprintf(out, "%s\n", candidate);
 }
 
-/* The names in the list that is member `member` of the result of `method`. */
-static void offer_names(FILE *out, const struct line *line, const char *method, const char *member)
+/* What the entries of the list `member` of the result of `method` are called: their member `key`,
+ * a text or a number. */
+static void offer_names(
+	FILE *out, const struct line *line, const char *method, const char *member, const char *key)
 {
 	struct control_error error;
 	json_t *result = NULL;
@@ -58,9 +60,15 @@ static void offer_names(FILE *out, const struct line *line, const char *method, 
 		return;
 	list = json_object_get(result, member);
 	for (size_t i = 0; i < json_array_size(list); i++) {
-		const char *name =
-			json_string_value(json_object_get(json_array_get(list, i), "name"));
+		const json_t *value = json_object_get(json_array_get(list, i), key);
+		const char *name = json_string_value(value);
+		char number[24];
 
+		if (json_is_integer(value)) {
+			snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT,
+				json_integer_value(value));
+			name = number;
+		}
 		if (name == NULL || strncmp(name, line->typed, strlen(line->typed)) != 0)
 			continue;
 		fprintf(out, "%s%s%s\n", line->prefix != NULL ? line->prefix : "",
@@ -72,15 +80,32 @@ static void offer_names(FILE *out, const struct line *line, const char *method, 
 static void offer_source(FILE *out, const struct line *line, enum completer completer)
 {
 	if (completer == COMPLETE_PORTS)
-		offer_names(out, line, "port.show", "ports");
+		offer_names(out, line, "port.show", "ports", "name");
 	else if (completer == COMPLETE_BRIDGES)
-		offer_names(out, line, "bridge.show", "bridges");
+		offer_names(out, line, "bridge.show", "bridges", "name");
+	else if (completer == COMPLETE_WORKERS)
+		offer_names(out, line, "worker.show", "workers", "id");
 }
 
-/* What may follow "key=": alternatives "a|b", or names that the daemon knows. */
-static void offer_values(FILE *out, const struct line *line, const struct pair_key *key)
+/* Alternatives "a|b"; anything else (NULL: nothing) is no candidate. */
+static void offer_alternatives(
+	FILE *out, const struct line *line, const char *prefix, const char *alternatives)
 {
 	char candidate[128], values[64], *rest = values, *value;
+
+	if (alternatives == NULL || strchr(alternatives, '|') == NULL)
+		return;
+	snprintf(values, sizeof(values), "%s", alternatives);
+	while ((value = strsep(&rest, "|")) != NULL) {
+		snprintf(candidate, sizeof(candidate), "%s%s", prefix, value);
+		offer(out, line->typed, candidate);
+	}
+}
+
+/* What may follow "key=". */
+static void offer_values(FILE *out, const struct line *line, const struct pair_key *key)
+{
+	char prefix[64];
 
 	if (key->completer != COMPLETE_NOTHING) {
 		struct line names = *line;
@@ -90,13 +115,8 @@ static void offer_values(FILE *out, const struct line *line, const struct pair_k
 		offer_source(out, &names, key->completer);
 		return;
 	}
-	if (strchr(key->values, '|') == NULL)
-		return;
-	snprintf(values, sizeof(values), "%s", key->values);
-	while ((value = strsep(&rest, "|")) != NULL) {
-		snprintf(candidate, sizeof(candidate), "%s=%s", key->name, value);
-		offer(out, line->typed, candidate);
-	}
+	snprintf(prefix, sizeof(prefix), "%s=", key->name);
+	offer_alternatives(out, line, prefix, key->values);
 }
 
 static bool is_given(const struct line *line, const char *key)
@@ -110,13 +130,13 @@ static bool is_given(const struct line *line, const char *key)
 	return false;
 }
 
-static void offer_pairs(FILE *out, const struct line *line)
+static void offer_pairs(FILE *out, const struct line *line, const struct command *command)
 {
 	const char *equals = strchr(line->typed, '=');
 	char candidate[128];
 
-	for (size_t i = 0; i < n_pair_keys; i++) {
-		const struct pair_key *key = &pair_keys[i];
+	for (size_t i = 0; i < command->n_pairs; i++) {
+		const struct pair_key *key = &command->pairs[i];
 		size_t n = strlen(key->name);
 
 		if (equals != NULL && n == (size_t)(equals - line->typed) &&
@@ -147,23 +167,43 @@ static void offer_options(FILE *out, const struct line *line)
 		offer(out, line->typed, options[i]);
 }
 
+static void offer_verbs(FILE *out, const struct line *line)
+{
+	for (size_t i = 0; i < n_commands; i++) {
+		if (strcmp(commands[i].noun, line->plain[0]) == 0 && commands[i].verb != NULL)
+			offer(out, line->typed, commands[i].verb);
+	}
+}
+
+/* The word may be the last one, or one more may follow: both readings are offered, each once. */
+static void offer_words(
+	FILE *out, const struct line *line, const struct command *command, size_t n_before)
+{
+	const struct argument *offered = NULL;
+
+	for (size_t n_words = n_before + 1; n_words <= ARGUMENTS_MAX; n_words++) {
+		const struct argument *argument = command_argument(command, n_before, n_words);
+
+		if (argument == NULL || argument == offered)
+			continue;
+		offer_alternatives(out, line, "", argument->values);
+		offer_source(out, line, argument->completer);
+		offered = argument;
+	}
+	if (offered == NULL && command->n_pairs > 0)
+		offer_pairs(out, line, command);
+}
+
 static void offer_arguments(FILE *out, const struct line *line)
 {
 	const struct command *command =
 		command_find(line->plain[0], line->n_plain > 1 ? line->plain[1] : NULL);
 	size_t n_command = command != NULL && command->verb == NULL ? 1 : 2;
 
-	if (line->n_plain == 1 && n_command == 2) {
-		for (size_t i = 0; i < n_commands; i++) {
-			if (strcmp(commands[i].noun, line->plain[0]) == 0 &&
-				commands[i].verb != NULL)
-				offer(out, line->typed, commands[i].verb);
-		}
-	} else if (command != NULL && command->argument != NULL && line->n_plain == n_command) {
-		offer_source(out, line, command->completer);
-	} else if (command != NULL && command->takes_pairs) {
-		offer_pairs(out, line);
-	}
+	if (line->n_plain == 1 && n_command == 2)
+		offer_verbs(out, line);
+	else if (command != NULL)
+		offer_words(out, line, command, line->n_plain - n_command);
 }
 
 void complete_print(FILE *out, const char *socket, char *const *words, size_t n_words)

@@ -12,9 +12,11 @@
 #include "command.h"
 #include "complete.h"
 #include "ctl.h"
+#include "field.h"
 #include "help.h"
 #include "params.h"
 #include "table.h"
+#include "top.h"
 
 struct ctl {
 	const char *socket;
@@ -85,33 +87,107 @@ static enum ctl_status command_unknown(const struct ctl *ctl, const char *noun, 
 		ctl, "command '%s %s' is unknown; allowed after '%s': %s", noun, verb, noun, verbs);
 }
 
-static enum ctl_status command_run(
-	const struct ctl *ctl, const struct command *command, char *const *words, size_t n_words)
+static enum ctl_status call_failed(
+	const struct ctl *ctl, int ret, const struct control_error *error)
+{
+	return report(ctl, ret == -EREMOTEIO ? CTL_REFUSED : CTL_UNREACHABLE, error->code,
+		error->message);
+}
+
+/* Leaves in the result's list what the first argument names; if that is nothing, an error that says
+ * what there is. */
+static enum ctl_status result_filter(const struct ctl *ctl, const struct command *command,
+	const char *word, const json_t *value, json_t *result)
+{
+	const char *key = command->arguments[0].parameter;
+	const json_t *list = json_object_get(result, command->filtered_list);
+	json_t *found = json_array();
+	struct field_text there = {""}, one;
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_t *entry = json_array_get(list, i);
+
+		field_append(&there, ", ", field_show(entry, key, &one));
+		if (json_equal(json_object_get(entry, key), value))
+			json_array_append(found, entry);
+	}
+	if (json_array_size(found) > 0) {
+		json_object_set_new(result, command->filtered_list, found);
+		return CTL_DONE;
+	}
+	json_decref(found);
+	field_set(&one, "%s: value '%.64s' is not allowed; allowed: %.512s; see 'ringwayctl %s %s'",
+		key, word, there.bytes, command->noun, command->verb);
+	return report(ctl, CTL_REFUSED, 0, one.bytes);
+}
+
+static enum ctl_status live_run(const struct ctl *ctl, const json_t *params)
 {
 	struct control_error error = {0};
+	struct top_options options;
 	char text[CONTROL_MESSAGE_MAX];
-	json_t *params, *result = NULL;
 	int ret;
 
-	params = params_build(command, words, n_words, text, sizeof(text));
-	if (params == NULL)
+	if (top_options_read(params, &options, text, sizeof(text)) < 0)
 		return usage_error(ctl, "%s", text);
-	ret = control_client_call(
-		ctl->socket, command->method, params, CTL_TIMEOUT_MS, &result, &error);
-	json_decref(params);
-	if (ret < 0)
-		return report(ctl, ret == -EREMOTEIO ? CTL_REFUSED : CTL_UNREACHABLE, error.code,
-			error.message);
+	ret = top_run(ctl->socket, &options, ctl->is_json, ctl->out, &error);
+	if (ret == -EIO)
+		return report(ctl, CTL_REFUSED, 0, error.message);
+	return ret < 0 ? call_failed(ctl, ret, &error) : CTL_DONE;
+}
+
+static void result_print(
+	const struct ctl *ctl, const struct command *command, bool is_one, const json_t *result)
+{
 	if (ctl->is_json) {
 		json_dumpf(result, ctl->out, JSON_COMPACT);
 		fputc('\n', ctl->out);
-	} else if (n_words > 0 && command->render_one != NULL) {
+	} else if (is_one && command->render_one != NULL) {
 		command->render_one(ctl->out, result);
 	} else if (command->render != NULL) {
 		command->render(ctl->out, result);
 	}
+}
+
+static enum ctl_status call_run(const struct ctl *ctl, const struct command *command,
+	char *const *words, size_t n_words, json_t *params)
+{
+	bool is_filtered = command->filtered_list != NULL && n_words > 0;
+	struct control_error error = {0};
+	enum ctl_status status = CTL_DONE;
+	json_t *result = NULL, *value = NULL;
+	int ret;
+
+	if (is_filtered) {
+		value = json_incref(json_object_get(params, command->arguments[0].parameter));
+		json_object_del(params, command->arguments[0].parameter);
+	}
+	ret = control_client_call(
+		ctl->socket, command->method, params, CTL_TIMEOUT_MS, &result, &error);
+	if (ret < 0)
+		status = call_failed(ctl, ret, &error);
+	else if (is_filtered)
+		status = result_filter(ctl, command, words[0], value, result);
+	if (status == CTL_DONE)
+		result_print(ctl, command, n_words > 0, result);
+	json_decref(value);
 	json_decref(result);
-	return CTL_DONE;
+	return status;
+}
+
+static enum ctl_status command_run(
+	const struct ctl *ctl, const struct command *command, char *const *words, size_t n_words)
+{
+	char text[CONTROL_MESSAGE_MAX];
+	json_t *params = params_build(command, words, n_words, text, sizeof(text));
+	enum ctl_status status;
+
+	if (params == NULL)
+		return usage_error(ctl, "%s", text);
+	status = command->is_live ? live_run(ctl, params)
+				  : call_run(ctl, command, words, n_words, params);
+	json_decref(params);
+	return status;
 }
 
 /* 0, or -1 after a usage error. */

@@ -7,10 +7,7 @@
 
 #include "field.h"
 
-static const char *set(struct field_text *text, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static const char *set(struct field_text *text, const char *format, ...)
+const char *field_set(struct field_text *text, const char *format, ...)
 {
 	va_list args;
 
@@ -45,15 +42,15 @@ const json_t *field_get(const json_t *object, const char *path)
 static const char *show_value(const json_t *value, struct field_text *text)
 {
 	if (json_is_string(value))
-		return set(
+		return field_set(
 			text, "%s", json_string_value(value)[0] ? json_string_value(value) : "-");
 	if (json_is_integer(value))
-		return set(text, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+		return field_set(text, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 	if (json_is_real(value))
-		return set(text, "%.2f", json_real_value(value));
+		return field_set(text, "%.2f", json_real_value(value));
 	if (json_is_boolean(value))
-		return set(text, "%s", json_is_true(value) ? "yes" : "no");
-	return set(text, "-");
+		return field_set(text, "%s", json_is_true(value) ? "yes" : "no");
+	return field_set(text, "-");
 }
 
 const char *field_show(const json_t *object, const char *path, struct field_text *text)
@@ -65,7 +62,7 @@ const char *field_show_id(const json_t *object, const char *path, struct field_t
 {
 	const json_t *value = field_get(object, path);
 
-	return json_integer_value(value) < 0 ? set(text, "-") : show_value(value, text);
+	return json_integer_value(value) < 0 ? field_set(text, "-") : show_value(value, text);
 }
 
 const char *field_show_link(const json_t *object, const char *path, struct field_text *text)
@@ -73,8 +70,8 @@ const char *field_show_link(const json_t *object, const char *path, struct field
 	const json_t *link = field_get(object, path);
 
 	if (!json_is_boolean(link))
-		return set(text, "-");
-	return set(text, "%s", json_is_true(link) ? "up" : "down");
+		return field_set(text, "-");
+	return field_set(text, "%s", json_is_true(link) ? "up" : "down");
 }
 
 const char *field_show_hex(const json_t *object, const char *path, struct field_text *text)
@@ -83,7 +80,7 @@ const char *field_show_hex(const json_t *object, const char *path, struct field_
 
 	if (!json_is_integer(value))
 		return show_value(value, text);
-	return set(text, "0x%" PRIx64, (uint64_t)json_integer_value(value));
+	return field_set(text, "0x%" PRIx64, (uint64_t)json_integer_value(value));
 }
 
 const char *field_show_bytes(const json_t *object, const char *path, struct field_text *text)
@@ -99,7 +96,50 @@ const char *field_show_bytes(const json_t *object, const char *path, struct fiel
 		n /= 1024;
 		unit++;
 	}
-	return set(text, "%" PRIu64 " %s", n, units[unit]);
+	return field_set(text, "%" PRIu64 " %s", n, units[unit]);
+}
+
+const char *field_show_ns(const json_t *object, const char *path, struct field_text *text)
+{
+	static const char *const units[] = {"ns", "us", "ms", "s"};
+	const json_t *value = field_get(object, path);
+	double n = json_number_value(value);
+	unsigned int unit = 0;
+
+	if (!json_is_number(value))
+		return field_set(text, "-");
+	/* What would be rounded to 1000 is 1 of the next unit. */
+	while (n >= 999.5 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+		n /= 1000;
+		unit++;
+	}
+	return field_set(text, n < 999.5 ? "%.3g %s" : "%.0f %s", n, units[unit]);
+}
+
+/* Whole numbers exactly; others with one digit after the point while that says something. */
+static const char *show_number(const json_t *value, struct field_text *text)
+{
+	double number = json_number_value(value);
+
+	if (!json_is_real(value))
+		return show_value(value, text);
+	if (number <= -100 || number >= 100 || number == (int)number)
+		return field_set(text, "%.0f", number);
+	return field_set(text, "%.1f", number);
+}
+
+const char *field_show_rate(const json_t *object, const char *path, struct field_text *text)
+{
+	return show_number(field_get(object, path), text);
+}
+
+const char *field_show_percent(const json_t *object, const char *path, struct field_text *text)
+{
+	const json_t *value = field_get(object, path);
+
+	if (!json_is_number(value))
+		return field_set(text, "-");
+	return field_set(text, "%.1f%%", json_number_value(value));
 }
 
 const char *field_show_list(
@@ -111,7 +151,7 @@ const char *field_show_list(
 	text->bytes[0] = '\0';
 	for (size_t i = 0; i < json_array_size(list); i++)
 		field_append(text, separator, show_value(json_array_get(list, i), &item));
-	return text->bytes[0] != '\0' ? text->bytes : set(text, "-");
+	return text->bytes[0] != '\0' ? text->bytes : field_set(text, "-");
 }
 
 uint64_t field_sum(const json_t *object, const char *path)
@@ -126,25 +166,40 @@ uint64_t field_sum(const json_t *object, const char *path)
 	return sum;
 }
 
-const char *field_show_drops(const json_t *object, const char *path, struct field_text *text)
+/* "reason 10, other 2" of an object of counters or rates; those that are 0 are left out. */
+static const char *show_nonzero(const json_t *counters, struct field_text *text)
 {
-	const json_t *counters = field_get(object, path);
-	struct field_text reasons = {""};
 	const char *key;
 	json_t *value;
 
+	text->bytes[0] = '\0';
 	json_object_foreach((json_t *)counters, key, value)
 	{
-		struct field_text one;
+		struct field_text one, number;
 
-		if (json_integer_value(value) != 0)
-			field_append(&reasons, ", ",
-				set(&one, "%s %" JSON_INTEGER_FORMAT, key,
-					json_integer_value(value)));
+		if (json_number_value(value) != 0)
+			field_append(text, ", ",
+				field_set(&one, "%s %s", key, show_number(value, &number)));
 	}
-	if (reasons.bytes[0] == '\0')
-		return set(text, "0");
-	set(text, "%" PRIu64 " (", field_sum(object, path));
+	return text->bytes;
+}
+
+const char *field_show_counts(const json_t *object, const char *path, struct field_text *text)
+{
+	const json_t *counters = field_get(object, path);
+
+	if (!json_is_object(counters))
+		return field_set(text, "-");
+	return show_nonzero(counters, text)[0] != '\0' ? text->bytes : field_set(text, "0");
+}
+
+const char *field_show_drops(const json_t *object, const char *path, struct field_text *text)
+{
+	struct field_text reasons;
+
+	if (show_nonzero(field_get(object, path), &reasons)[0] == '\0')
+		return field_set(text, "0");
+	field_set(text, "%" PRIu64 " (", field_sum(object, path));
 	field_append(text, "", reasons.bytes);
 	field_append(text, "", ")");
 	return text->bytes;

@@ -16,6 +16,10 @@ struct field_text {
 	char bytes[FIELD_TEXT_MAX];
 };
 
+/* Writes the text; returns its bytes. */
+const char *field_set(struct field_text *text, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
 /* The member `path` ("a.b" goes into objects); NULL if it is not there. */
 const json_t *field_get(const json_t *object, const char *path);
 
@@ -31,6 +35,15 @@ const char *field_show_link(const json_t *object, const char *path, struct field
 /* A number as 0x...; a text as it is. */
 const char *field_show_hex(const json_t *object, const char *path, struct field_text *text);
 
+/* A number of nanoseconds with three digits and the unit that suits it: "1.02 us". */
+const char *field_show_ns(const json_t *object, const char *path, struct field_text *text);
+
+/* A number that need not be whole: "1200", "0.3". */
+const char *field_show_rate(const json_t *object, const char *path, struct field_text *text);
+
+/* A number of per cent: "12.5%". */
+const char *field_show_percent(const json_t *object, const char *path, struct field_text *text);
+
 /* A number of bytes in the largest unit that divides it. */
 const char *field_show_bytes(const json_t *object, const char *path, struct field_text *text);
 
@@ -40,6 +53,9 @@ const char *field_show_list(
 
 /* "12 (full 10, vlan 2)" of an object of counters; reasons that never happened are left out. */
 const char *field_show_drops(const json_t *object, const char *path, struct field_text *text);
+
+/* "kick 10, nic 2" of an object of counters or rates; what is 0 is left out, "0" if all are. */
+const char *field_show_counts(const json_t *object, const char *path, struct field_text *text);
 
 /* Appends `more`, after `separator` if there is something before it. */
 void field_append(struct field_text *text, const char *separator, const char *more);

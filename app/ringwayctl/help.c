@@ -29,19 +29,30 @@ static const struct entry statuses[] = {
 
 #define N(entries) (sizeof(entries) / sizeof((entries)[0]))
 
+#define NAME_WIDTH 26
+
+/* A name that is too long has the text on the next line. */
+static void print_entry(FILE *out, const char *name, const char *text)
+{
+	if (strlen(name) > NAME_WIDTH)
+		fprintf(out, "  %s\n  %*s  %s\n", name, NAME_WIDTH, "", text);
+	else
+		fprintf(out, "  %-*s  %s\n", NAME_WIDTH, name, text);
+}
+
 static void print_entries(FILE *out, const struct entry *entries, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		fprintf(out, "  %-26s  %s\n", entries[i].name, entries[i].text);
+		print_entry(out, entries[i].name, entries[i].text);
 }
 
 void help_print(FILE *out)
 {
-	char usage[128];
+	char usage[COMMAND_USAGE_MAX];
 
 	fprintf(out, "usage: ringwayctl [-s SOCKET] [-j] COMMAND\n\ncommands:\n");
 	for (size_t i = 0; i < n_commands; i++)
-		fprintf(out, "  %-26s  %s\n", command_usage(&commands[i], usage, sizeof(usage)),
+		print_entry(out, command_usage(&commands[i], usage, sizeof(usage)),
 			commands[i].summary);
 	fprintf(out, "\noptions:\n");
 	print_entries(out, options, N(options));
@@ -69,7 +80,7 @@ static void print_wrapped(FILE *out, const char *text, size_t width)
 
 void help_print_command(FILE *out, const struct command *command)
 {
-	char usage[128];
+	char usage[COMMAND_USAGE_MAX];
 
 	if (command == NULL) {
 		help_print(out);
@@ -78,11 +89,11 @@ void help_print_command(FILE *out, const struct command *command)
 	fprintf(out, "usage: ringwayctl [-s SOCKET] [-j] %s\n\n",
 		command_usage(command, usage, sizeof(usage)));
 	print_wrapped(out, command->details, 78);
-	if (!command->takes_pairs)
+	if (command->n_pairs == 0)
 		return;
 	fprintf(out, "\nkeys:\n");
-	for (size_t i = 0; i < n_pair_keys; i++)
-		fprintf(out, "  %s=%s\n", pair_keys[i].name, pair_keys[i].values);
+	for (size_t i = 0; i < command->n_pairs; i++)
+		fprintf(out, "  %s=%s\n", command->pairs[i].name, command->pairs[i].values);
 }
 
 /* Text for roff: its own characters escaped. */
@@ -111,20 +122,20 @@ static void print_roff_entry(FILE *out, const char *name, const char *text)
 
 static void print_roff_command(FILE *out, const struct command *command)
 {
-	char usage[128];
+	char usage[COMMAND_USAGE_MAX];
 
 	print_roff_entry(out, command_usage(command, usage, sizeof(usage)), command->summary);
 	fputs(".IP\n", out);
 	print_roff(out, command->details);
 	fputc('\n', out);
-	if (!command->takes_pairs)
+	if (command->n_pairs == 0)
 		return;
 	fputs(".IP\nKeys:\n", out);
-	for (size_t i = 0; i < n_pair_keys; i++) {
+	for (size_t i = 0; i < command->n_pairs; i++) {
 		fputs(i == 0 ? ".BR " : ", \n.BR ", out);
-		print_roff(out, pair_keys[i].name);
+		print_roff(out, command->pairs[i].name);
 		fputs("=\n.I ", out);
-		print_roff(out, pair_keys[i].values);
+		print_roff(out, command->pairs[i].values);
 		fputc('\n', out);
 	}
 }
@@ -151,6 +162,9 @@ void help_print_man(FILE *out)
 	      "ringwayctl port show\n"
 	      "ringwayctl \\-j port show vm1\n"
 	      "ringwayctl port add vm9 type=guest socket=/run/ringway/vm9.sock bridge=br0\n"
+	      "ringwayctl port coalesce vm1 frames=32 us=50\n"
+	      "ringwayctl worker mode 0 poll\n"
+	      "ringwayctl top interval=2\n"
 	      "ringwayctl port add up1 type=nic device=net_tap0,iface=tap0 vlan.trunk=10,20\\-29\n"
 	      ".fi\n",
 		out);

@@ -32,21 +32,29 @@ static json_t *list_of(const char *text)
 	return list;
 }
 
-static json_t *value_of(const char *key, const char *text)
+static json_t *value_of(enum value_kind kind, const char *text)
 {
-	for (size_t i = 0; i < n_pair_keys; i++) {
-		if (strcmp(pair_keys[i].name, key) != 0)
-			continue;
-		if (pair_keys[i].kind == PAIR_NUMBER)
-			return number_or_text(text);
-		if (pair_keys[i].kind == PAIR_LIST)
-			return list_of(text);
+	switch (kind) {
+	case VALUE_NUMBER:
+		return number_or_text(text);
+	case VALUE_LIST:
+		return list_of(text);
+	case VALUE_TEXT:
+		break;
 	}
 	return json_string(text);
 }
 
-static int __attribute__((format(printf, 3, 4)))
-refuse(char *error, size_t error_size, const char *format, ...)
+static enum value_kind kind_of(const struct command *command, const char *key)
+{
+	for (size_t i = 0; i < command->n_pairs; i++) {
+		if (strcmp(command->pairs[i].name, key) == 0)
+			return command->pairs[i].kind;
+	}
+	return VALUE_TEXT;
+}
+
+int params_refuse(char *error, size_t error_size, const char *format, ...)
 {
 	va_list args;
 
@@ -56,8 +64,19 @@ refuse(char *error, size_t error_size, const char *format, ...)
 	return -EINVAL;
 }
 
+/* For an example: a key whose value is a number. */
+static const char *number_key(const struct command *command)
+{
+	size_t i = 0;
+
+	while (i + 1 < command->n_pairs && command->pairs[i].kind != VALUE_NUMBER)
+		i++;
+	return command->pairs[i].name;
+}
+
 /* "a.b" goes into member b of object a, one level deep as the configuration is. */
-static int pair_add(json_t *params, const char *word, char *error, size_t error_size)
+static int pair_add(const struct command *command, json_t *params, const char *word, char *error,
+	size_t error_size)
 {
 	const char *equals = strchr(word, '=');
 	char key[KEY_BYTES_MAX];
@@ -65,13 +84,14 @@ static int pair_add(json_t *params, const char *word, char *error, size_t error_
 	char *name = key, *dot;
 
 	if (equals == NULL || equals == word || (size_t)(equals - word) >= sizeof(key))
-		return refuse(error, error_size,
-			"'%s' is not allowed; allowed: KEY=VALUE, such as queues=4", word);
+		return params_refuse(error, error_size,
+			"'%s' is not allowed; allowed: KEY=VALUE, such as %s=4", word,
+			number_key(command));
 	memcpy(key, word, (size_t)(equals - word));
 	key[equals - word] = '\0';
-	value = value_of(key, equals + 1);
+	value = value_of(kind_of(command, key), equals + 1);
 	if (value == NULL)
-		return refuse(error, error_size, "value of '%s' is not valid UTF-8", key);
+		return params_refuse(error, error_size, "value of '%s' is not valid UTF-8", key);
 	dot = strchr(key, '.');
 	if (dot != NULL) {
 		*dot = '\0';
@@ -84,36 +104,42 @@ static int pair_add(json_t *params, const char *word, char *error, size_t error_
 	}
 	if (!json_is_object(object) || json_object_get(object, name) != NULL) {
 		json_decref(value);
-		return refuse(
+		return params_refuse(
 			error, error_size, "key of '%s' is given twice; remove one of them", word);
 	}
 	if (json_object_set_new(object, name, value) < 0)
-		return refuse(error, error_size, "key of '%s' is not valid UTF-8", word);
+		return params_refuse(error, error_size, "key of '%s' is not valid UTF-8", word);
+	return 0;
+}
+
+static int argument_add(const struct argument *argument, json_t *params, const char *word,
+	char *error, size_t error_size)
+{
+	if (json_object_set_new(params, argument->parameter, value_of(argument->kind, word)) < 0)
+		return params_refuse(error, error_size, "%s is not valid UTF-8", argument->name);
 	return 0;
 }
 
 json_t *params_build(const struct command *command, char *const *words, size_t n_words, char *error,
 	size_t error_size)
 {
+	const struct argument *argument = command_argument(command, n_words, n_words);
 	json_t *params = json_object();
-	char usage[128];
-	size_t i = 0;
+	char usage[COMMAND_USAGE_MAX];
 	int ret = 0;
 
 	command_usage(command, usage, sizeof(usage));
-	if (command->argument != NULL && n_words > 0) {
-		ret = json_object_set_new(params, command->parameter, json_string(words[i++]));
-		if (ret < 0)
-			refuse(error, error_size, "%s is not valid UTF-8", command->argument);
-	} else if (command->is_argument_required) {
-		ret = refuse(error, error_size, "%s is missing; usage: ringwayctl %s",
-			command->argument, usage);
-	}
-	for (; ret == 0 && i < n_words; i++) {
-		if (command->takes_pairs)
-			ret = pair_add(params, words[i], error, error_size);
+	if (argument != NULL)
+		ret = params_refuse(error, error_size, "%s is missing; usage: ringwayctl %s",
+			argument->name, usage);
+	for (size_t i = 0; ret == 0 && i < n_words; i++) {
+		argument = command_argument(command, i, n_words);
+		if (argument != NULL)
+			ret = argument_add(argument, params, words[i], error, error_size);
+		else if (command->n_pairs > 0)
+			ret = pair_add(command, params, words[i], error, error_size);
 		else
-			ret = refuse(error, error_size,
+			ret = params_refuse(error, error_size,
 				"'%s' is one word too many; usage: ringwayctl %s", words[i], usage);
 	}
 	if (ret == 0)

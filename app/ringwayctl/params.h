@@ -14,4 +14,8 @@
 json_t *params_build(const struct command *command, char *const *words, size_t n_words, char *error,
 	size_t error_size);
 
+/* Writes the line; -EINVAL. */
+int params_refuse(char *error, size_t error_size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
 #endif

@@ -3,42 +3,13 @@
 #include <string.h>
 
 #include "field.h"
+#include "layout.h"
 #include "render.h"
 #include "table.h"
-
-/* A column is a header, the member that it shows, and how. */
-struct column {
-	struct table_column column;
-	const char *path;
-	const char *(*show)(const json_t *object, const char *path, struct field_text *text);
-};
-
-#define COLUMNS_MAX        12
-#define N_COLUMNS(columns) (sizeof(columns) / sizeof((columns)[0]))
 
 static const char *show_comma_list(const json_t *object, const char *path, struct field_text *text)
 {
 	return field_show_list(object, path, ",", text);
-}
-
-static void render_list(
-	FILE *out, const json_t *list, const struct column *columns, size_t n_columns, int indent)
-{
-	struct table_column headers[COLUMNS_MAX];
-	struct field_text text;
-	struct table *table;
-
-	for (size_t i = 0; i < n_columns; i++)
-		headers[i] = columns[i].column;
-	table = table_create(headers, n_columns);
-	if (table == NULL)
-		return;
-	for (size_t row = 0; row < json_array_size(list); row++) {
-		for (size_t i = 0; i < n_columns; i++)
-			table_add(table, "%s",
-				columns[i].show(json_array_get(list, row), columns[i].path, &text));
-	}
-	table_finish(table, out, indent);
 }
 
 /* A guest's state; a NIC has none but its link. */
@@ -69,7 +40,7 @@ void render_ports(FILE *out, const json_t *result)
 		{{"DROPS", TABLE_LEFT}, "counters.drops", field_show_drops},
 	};
 
-	render_list(out, json_object_get(result, "ports"), columns, N_COLUMNS(columns), 0);
+	layout_list(out, json_object_get(result, "ports"), columns, N_COLUMNS(columns), 0);
 }
 
 void render_stats(FILE *out, const json_t *result)
@@ -83,7 +54,7 @@ void render_stats(FILE *out, const json_t *result)
 		{{"DROPS", TABLE_LEFT}, "drops", field_show_drops},
 	};
 
-	render_list(out, json_object_get(result, "ports"), columns, N_COLUMNS(columns), 0);
+	layout_list(out, json_object_get(result, "ports"), columns, N_COLUMNS(columns), 0);
 }
 
 void render_fdb(FILE *out, const json_t *result)
@@ -96,7 +67,7 @@ void render_fdb(FILE *out, const json_t *result)
 		{{"AGE-S", TABLE_RIGHT}, "age_s", field_show},
 	};
 
-	render_list(out, json_object_get(result, "entries"), columns, N_COLUMNS(columns), 0);
+	layout_list(out, json_object_get(result, "entries"), columns, N_COLUMNS(columns), 0);
 }
 
 void render_bridges(FILE *out, const json_t *result)
@@ -114,135 +85,11 @@ void render_bridges(FILE *out, const json_t *result)
 	};
 	const json_t *pairs = json_object_get(result, "cross_connects");
 
-	render_list(out, json_object_get(result, "bridges"), bridges, N_COLUMNS(bridges), 0);
+	layout_list(out, json_object_get(result, "bridges"), bridges, N_COLUMNS(bridges), 0);
 	if (json_array_size(pairs) == 0)
 		return;
 	fputs("\n", out);
-	render_list(out, pairs, cross_connects, N_COLUMNS(cross_connects), 0);
-}
-
-static double number(const json_t *object, const char *path)
-{
-	return json_number_value(field_get(object, path));
-}
-
-/* Cycles spent on frames, of all cycles. */
-static const char *show_busy(const json_t *worker, const char *path, struct field_text *text)
-{
-	double total = number(worker, "total_cycles");
-
-	if (total <= 0)
-		snprintf(text->bytes, sizeof(text->bytes), "-");
-	else
-		snprintf(text->bytes, sizeof(text->bytes), "%.1f%%",
-			100.0 * number(worker, path) / total);
-	return text->bytes;
-}
-
-static const char *show_cost(const json_t *worker, const char *path, struct field_text *text)
-{
-	double n_packets = number(worker, "packets");
-
-	if (n_packets <= 0)
-		snprintf(text->bytes, sizeof(text->bytes), "-");
-	else
-		snprintf(
-			text->bytes, sizeof(text->bytes), "%.0f", number(worker, path) / n_packets);
-	return text->bytes;
-}
-
-/* "vm1:0,vm1:1" */
-static const char *show_worker_queues(
-	const json_t *worker, const char *path, struct field_text *text)
-{
-	const json_t *queues = field_get(worker, path);
-
-	text->bytes[0] = '\0';
-	for (size_t i = 0; i < json_array_size(queues); i++) {
-		const json_t *queue = json_array_get(queues, i);
-		const char *port = json_string_value(json_object_get(queue, "port"));
-		char one[128];
-
-		snprintf(one, sizeof(one), "%s:%" JSON_INTEGER_FORMAT, port != NULL ? port : "-",
-			json_integer_value(json_object_get(queue, "queue")));
-		field_append(text, ",", one);
-	}
-	if (text->bytes[0] == '\0')
-		field_append(text, "", "-");
-	return text->bytes;
-}
-
-void render_workers(FILE *out, const json_t *result)
-{
-	static const struct column columns[] = {
-		{{"ID", TABLE_RIGHT}, "id", field_show},
-		{{"CPU", TABLE_RIGHT}, "cpu", field_show},
-		{{"NUMA", TABLE_RIGHT}, "numa_node", field_show_id},
-		{{"BUSY", TABLE_RIGHT}, "busy_cycles", show_busy},
-		{{"CYCLES", TABLE_RIGHT}, "busy_cycles", show_cost},
-		{{"PACKETS", TABLE_RIGHT}, "packets", field_show},
-		{{"ROUNDS", TABLE_RIGHT}, "rounds", field_show},
-		{{"QUEUES", TABLE_LEFT}, "queues", show_worker_queues},
-	};
-
-	render_list(out, json_object_get(result, "workers"), columns, N_COLUMNS(columns), 0);
-}
-
-/* One `key: value` line of a block; `show` NULL: a list of words, wrapped. */
-struct line {
-	const char *key;
-	const char *path;
-	const char *(*show)(const json_t *object, const char *path, struct field_text *text);
-};
-
-#define KEY_WIDTH  19
-#define TEXT_WIDTH 60
-
-static void render_words(FILE *out, const json_t *words)
-{
-	size_t column = 0;
-
-	for (size_t i = 0; i < json_array_size(words); i++) {
-		const char *word = json_string_value(json_array_get(words, i));
-		char shown[64];
-
-		snprintf(shown, sizeof(shown), "%s", word != NULL ? word : "-");
-		table_make_printable(shown);
-		if (column > 0 && column + 1 + strlen(shown) > TEXT_WIDTH) {
-			fprintf(out, "\n%*s", KEY_WIDTH, "");
-			column = 0;
-		}
-		column += (size_t)fprintf(out, "%s%s", column > 0 ? " " : "", shown);
-	}
-	fputs(json_array_size(words) > 0 ? "\n" : "-\n", out);
-}
-
-static void render_block(FILE *out, const json_t *object, const struct line *lines, size_t n_lines)
-{
-	for (size_t i = 0; i < n_lines; i++) {
-		const json_t *value = field_get(object, lines[i].path);
-		struct field_text text;
-
-		if (value == NULL)
-			continue;
-		fprintf(out, "%s:%*s", lines[i].key, KEY_WIDTH - 1 - (int)strlen(lines[i].key), "");
-		if (lines[i].show == NULL) {
-			render_words(out, value);
-			continue;
-		}
-		lines[i].show(object, lines[i].path, &text);
-		table_make_printable(text.bytes);
-		fprintf(out, "%s\n", text.bytes);
-	}
-}
-
-static void render_section(FILE *out, const char *title, const json_t *list,
-	const struct column *columns, size_t n_columns)
-{
-	if (json_array_size(list) == 0)
-		return;
-	fprintf(out, "\n%s:\n", title);
-	render_list(out, list, columns, n_columns, 2);
+	layout_list(out, pairs, cross_connects, N_COLUMNS(cross_connects), 0);
 }
 
 static void render_drops(FILE *out, const json_t *drops)
@@ -266,6 +113,35 @@ static void render_drops(FILE *out, const json_t *drops)
 	table_finish(table, out, 2);
 }
 
+/* When a guest is called: "32 frames or 50 us". */
+static const char *show_coalesce(const json_t *port, const char *path, struct field_text *text)
+{
+	const json_t *coalesce = field_get(port, path);
+	json_int_t frames = json_integer_value(json_object_get(coalesce, "frames"));
+	json_int_t us = json_integer_value(json_object_get(coalesce, "us"));
+
+	if (!json_is_object(coalesce))
+		return field_set(text, "-");
+	if (us == 0)
+		return field_set(text, "off");
+	if (frames == 0)
+		return field_set(text, "%" JSON_INTEGER_FORMAT " us", us);
+	return field_set(
+		text, "%" JSON_INTEGER_FORMAT " frames or %" JSON_INTEGER_FORMAT " us", frames, us);
+}
+
+/* The guest's interrupt, where it goes through a vector of its own. */
+static const char *show_vector(const json_t *ring, const char *path, struct field_text *text)
+{
+	const json_t *vector = field_get(ring, path);
+
+	if (!json_is_object(vector))
+		return field_set(text, "-");
+	return field_set(text, "%s%s",
+		json_is_true(json_object_get(vector, "masked")) ? "masked" : "open",
+		json_is_true(json_object_get(vector, "pending")) ? ",pending" : "");
+}
+
 void render_port(FILE *out, const json_t *result)
 {
 	static const struct line lines[] = {
@@ -275,6 +151,7 @@ void render_port(FILE *out, const json_t *result)
 		{"NUMA node", "numa_node", field_show_id},
 		{"VLAN", "vlan", field_show},
 		{"link", "link", field_show_link},
+		{"mode", "mode", field_show},
 		{"socket", "socket", field_show},
 		{"role", "role", field_show},
 		{"state", "state", field_show},
@@ -283,6 +160,7 @@ void render_port(FILE *out, const json_t *result)
 		{"peer pid", "peer_pid", field_show_id},
 		{"peer uid", "peer_uid", field_show_id},
 		{"queue pairs", "queue_pairs", field_show},
+		{"coalesce", "coalesce", show_coalesce},
 		{"features", "features", NULL},
 		{"protocol features", "protocol_features", NULL},
 		{"device", "device", field_show},
@@ -309,11 +187,13 @@ void render_port(FILE *out, const json_t *result)
 		{{"AVAIL-IDX", TABLE_RIGHT}, "avail_idx", field_show},
 		{{"USED-IDX", TABLE_RIGHT}, "used_idx", field_show},
 		{{"WORKER", TABLE_RIGHT}, "worker", field_show_id},
+		{{"CALLS", TABLE_RIGHT}, "calls", field_show},
+		{{"VECTOR", TABLE_LEFT}, "vector", show_vector},
 	};
 	const json_t *port = json_array_get(json_object_get(result, "ports"), 0);
 
-	render_block(out, port, lines, sizeof(lines) / sizeof(lines[0]));
-	render_section(out, "memory", json_object_get(port, "memory"), memory, N_COLUMNS(memory));
-	render_section(out, "rings", json_object_get(port, "rings"), rings, N_COLUMNS(rings));
+	layout_block(out, port, lines, N_LINES(lines), false);
+	layout_section(out, "memory", json_object_get(port, "memory"), memory, N_COLUMNS(memory));
+	layout_section(out, "rings", json_object_get(port, "rings"), rings, N_COLUMNS(rings));
 	render_drops(out, field_get(port, "counters.drops"));
 }

@@ -15,6 +15,11 @@ void render_port(FILE *out, const json_t *result);
 void render_bridges(FILE *out, const json_t *result);
 void render_fdb(FILE *out, const json_t *result);
 void render_workers(FILE *out, const json_t *result);
+void render_worker(FILE *out, const json_t *result);
+void render_pings(FILE *out, const json_t *result);
 void render_stats(FILE *out, const json_t *result);
+
+/* What rates_between() made of two results. */
+void render_rates(FILE *out, const json_t *rates);
 
 #endif

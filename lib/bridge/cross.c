@@ -22,7 +22,7 @@ unsigned int cross_forward(struct forwarder *forwarder, const struct forward_por
 	lane = &forwarder->lanes[egress->first_lane + rx_queue_index % egress->n_lanes];
 	sent = lane_send(lane, forwarder->offload, frames_list(forwarder, frames), n, needs,
 		n_segments_done);
-	lane_mark_dirty(forwarder, lane);
+	lane_mark_dirty(forwarder, lane, sent);
 	if (lossless)
 		return sent;
 	lane->counters->drops[lane->queue->full_reason] += n - sent;

@@ -83,8 +83,9 @@ void forward_port_update(struct forwarder *forwarder, struct forward_port *port)
 	port->plain_lane = is_plain ? &forwarder->lanes[port->first_lane] : NULL;
 }
 
-void lane_mark_dirty(struct forwarder *forwarder, struct lane *lane)
+void lane_mark_dirty(struct forwarder *forwarder, struct lane *lane, unsigned int n)
 {
+	event_moderation_add(&lane->moderation, n);
 	if (lane->is_dirty)
 		return;
 	lane->is_dirty = true;
@@ -101,21 +102,27 @@ void lanes_flush(struct forwarder *forwarder)
 		lane->counters->drops[lane->queue->full_reason] += lane->n - sent;
 		lane->n = 0;
 		lane->needs = 0;
-		lane_mark_dirty(forwarder, lane);
+		lane_mark_dirty(forwarder, lane, sent);
 	}
 	forwarder->n_active = 0;
 }
 
-void forward_notify(struct forwarder *forwarder)
+void forward_notify(struct forwarder *forwarder, uint64_t now, bool everything)
 {
+	unsigned int n_waiting = 0;
+
 	for (unsigned int i = 0; i < forwarder->n_dirty; i++) {
 		struct lane *lane = &forwarder->lanes[forwarder->dirty[i]];
 
+		if (!event_moderation_is_due(&lane->moderation, now, everything)) {
+			forwarder->dirty[n_waiting++] = forwarder->dirty[i];
+			continue;
+		}
 		if (lane->is_shared)
 			lane->queue->notify_shared(lane->queue);
 		else
 			lane->queue->notify(lane->queue);
 		lane->is_dirty = false;
 	}
-	forwarder->n_dirty = 0;
+	forwarder->n_dirty = n_waiting;
 }

@@ -46,6 +46,7 @@ void lanes_flush(struct forwarder *forwarder);
 unsigned int lane_send(struct lane *lane, struct offload *offload, struct frame *const *frames,
 	unsigned int n, uint8_t needs, uint16_t *n_segments_done);
 
-void lane_mark_dirty(struct forwarder *forwarder, struct lane *lane);
+/* n frames were sent and want a signal. */
+void lane_mark_dirty(struct forwarder *forwarder, struct lane *lane, unsigned int n);
 
 #endif

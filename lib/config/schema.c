@@ -24,11 +24,31 @@ static const struct choice simd_names[] = {
 	{NULL, 0},
 };
 
+const struct choice schema_modes[] = {
+	{"poll", CONFIG_MODE_POLL},
+	{"adaptive", CONFIG_MODE_ADAPTIVE},
+	{"interrupt", CONFIG_MODE_INTERRUPT},
+	{NULL, 0},
+};
+
 static const struct choice hugepages[] = {
 	{"auto", CONFIG_HUGEPAGES_AUTO},
 	{"never", CONFIG_HUGEPAGES_NEVER},
 	{NULL, 0},
 };
+
+static const struct choice vfio_intrs[] = {
+	[CONFIG_VFIO_INTR_AUTO] = {"auto", CONFIG_VFIO_INTR_AUTO},
+	[CONFIG_VFIO_INTR_MSIX] = {"msix", CONFIG_VFIO_INTR_MSIX},
+	[CONFIG_VFIO_INTR_MSI] = {"msi", CONFIG_VFIO_INTR_MSI},
+	[CONFIG_VFIO_INTR_LEGACY] = {"legacy", CONFIG_VFIO_INTR_LEGACY},
+	{NULL, 0},
+};
+
+const char *config_vfio_intr_name(enum config_vfio_intr kind)
+{
+	return vfio_intrs[kind].name;
+}
 
 int schema_read_socket_path(
 	struct reader *r, const struct key_rule *rule, const json_t *value, void *field)
@@ -45,17 +65,22 @@ int schema_read_socket_path(
 	return reader_text(r, &row, value, field);
 }
 
-int schema_read_mode(
-	struct reader *r, const struct key_rule *rule, const json_t *value, void *field)
+bool schema_mode_parse(const json_t *value, mode_t *mode)
 {
 	const char *text = json_string_value(value);
 	size_t n_digits = text != NULL ? strspn(text, "01234567") : 0;
 
 	if (text == NULL || json_string_length(value) != n_digits || n_digits < 3 || n_digits > 4 ||
 		(n_digits == 4 && text[0] != '0'))
-		return reader_refuse_text(r, rule, value);
-	*(mode_t *)field = (mode_t)strtoul(text, NULL, 8);
-	return 0;
+		return false;
+	*mode = (mode_t)strtoul(text, NULL, 8);
+	return true;
+}
+
+int schema_read_mode(
+	struct reader *r, const struct key_rule *rule, const json_t *value, void *field)
+{
+	return schema_mode_parse(value, field) ? 0 : reader_refuse_text(r, rule, value);
 }
 
 /* Field: the pointer; its count stands at count_offset. "cpus: 1" is a list of one, too. */
@@ -211,10 +236,19 @@ static void control_set_defaults(void *object)
 	control->mode = SOCKET_MODE_DEFAULT;
 }
 
+static void workers_set_defaults(void *object)
+{
+	__typeof__(((struct config *)0)->workers) *workers = object;
+
+	workers->mode = CONFIG_MODE_ADAPTIVE;
+	workers->idle_us = CONFIG_IDLE_US_DEFAULT;
+}
+
 static void file_set_defaults(void *object)
 {
 	struct config *config = object;
 
+	workers_set_defaults(&config->workers);
 	control_set_defaults(&config->control);
 	config->log.level = LOG_LEVEL_INFO;
 }
@@ -248,6 +282,10 @@ static const struct key_rule worker_keys[] = {
 		.count_offset = offsetof(__typeof__(((struct config *)0)->workers), n_cpus)),
 	KEY("simd", reader_choice, offsetof(__typeof__(((struct config *)0)->workers), simd),
 		"auto, portable, avx2, avx512", .choices = simd_names),
+	KEY("mode", reader_choice, offsetof(__typeof__(((struct config *)0)->workers), mode),
+		CONFIG_MODE_ALLOWED, .choices = schema_modes),
+	KEY("idle_us", reader_number, offsetof(__typeof__(((struct config *)0)->workers), idle_us),
+		"1 to 100000 (microseconds)", .min = 1, .max = CONFIG_IDLE_US_MAX),
 };
 
 static const struct key_rule bridge_keys[] = {
@@ -295,10 +333,16 @@ static const struct key_rule memory_keys[] = {
 		"16 to 1048576 (MiB)", .min = 16, .max = 1048576),
 };
 
+static const struct key_rule eal_keys[] = {
+	KEY("vfio_intr", reader_choice, offsetof(__typeof__(((struct config *)0)->eal), vfio_intr),
+		"auto, msix, msi, legacy", .choices = vfio_intrs),
+};
+
 static const struct object_rule worker_rule = {
 	.keys = worker_keys,
 	.n_keys = N_ROWS(worker_keys),
 	.size = sizeof(((struct config *)0)->workers),
+	.set_defaults = workers_set_defaults,
 };
 
 static const struct object_rule bridge_rule = {
@@ -341,6 +385,12 @@ static const struct object_rule memory_rule = {
 	.size = sizeof(((struct config *)0)->memory),
 };
 
+static const struct object_rule eal_rule = {
+	.keys = eal_keys,
+	.n_keys = N_ROWS(eal_keys),
+	.size = sizeof(((struct config *)0)->eal),
+};
+
 #define LIST_NEXT "write one '- {...}' line per entry"
 
 /* Ports come before bridges and cross-connects, which refer to them. */
@@ -362,6 +412,7 @@ static const struct key_rule file_keys[] = {
 	KEY("log", reader_object, offsetof(struct config, log), "a mapping", .item = &log_rule),
 	KEY("memory", reader_object, offsetof(struct config, memory), "a mapping",
 		.item = &memory_rule),
+	KEY("eal", reader_object, offsetof(struct config, eal), "a mapping", .item = &eal_rule),
 };
 
 const struct object_rule schema_file = {

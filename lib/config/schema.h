@@ -21,6 +21,12 @@ int schema_read_socket_path(
 int schema_read_mode(
 	struct reader *r, const struct key_rule *rule, const json_t *value, void *field);
 
+/* Reads an octal text; false, and `*mode` is as it was, if `value` is none. */
+bool schema_mode_parse(const json_t *value, mode_t *mode);
+
+/* "mode" of the workers and of ports. */
+extern const struct choice schema_modes[];
+
 #define SOCKET_MODE_ALLOWED "an octal text \"0000\" to \"0777\""
 #define SOCKET_MODE_NEXT    "write for example mode: \"0660\""
 #define SOCKET_PATH_ALLOWED "a path of 1 to 107 bytes"

@@ -144,11 +144,56 @@ static const struct object_rule vlan_rule = {
 	.finish = vlan_finish,
 };
 
+/* No permissions are given yet; no file can say this. */
+#define SOCKET_MODE_UNSET ((mode_t)-1)
+
+/*
+ * Before ports had modes, this key was what is `socket_mode` now: an octal text is still taken for
+ * the socket's permissions where there are any to set. The row of `socket_mode` comes before.
+ */
+static int read_port_mode(
+	struct reader *r, const struct key_rule *rule, const json_t *value, void *field)
+{
+	struct config_port *port = (struct config_port *)((char *)field - rule->offset);
+	bool has_permissions = port->type == CONFIG_PORT_GUEST && port->role == CONFIG_ROLE_LISTEN;
+	mode_t permissions;
+
+	if (!has_permissions || !schema_mode_parse(value, &permissions))
+		return reader_choice(r, rule, value, field);
+	if (port->socket.mode != SOCKET_MODE_UNSET)
+		return reader_refuse(r,
+			"value '%s' is not allowed beside 'socket_mode'; allowed: %s; remove one",
+			json_string_value(value), rule->allowed);
+	port->socket.mode = permissions;
+	return 0;
+}
+
+_Static_assert(offsetof(struct config_port, coalesce_us) ==
+		       offsetof(struct config_port, coalesce_frames) + sizeof(uint32_t),
+	"both are read as one object");
+
+#define AT_COALESCE(field)                                                                         \
+	(offsetof(struct config_port, field) - offsetof(struct config_port, coalesce_frames))
+
+static const struct key_rule coalesce_keys[] = {
+	KEY("frames", reader_number, AT_COALESCE(coalesce_frames), "0 to 1024 (frames)",
+		.max = CONFIG_COALESCE_FRAMES_MAX),
+	KEY("us", reader_number, AT_COALESCE(coalesce_us), "0 to 10000 (microseconds)",
+		.max = CONFIG_COALESCE_US_MAX),
+};
+
+static const struct object_rule coalesce_rule = {
+	.keys = coalesce_keys,
+	.n_keys = N_ROWS(coalesce_keys),
+	.size = 2 * sizeof(uint32_t),
+};
+
 static void port_set_defaults(void *object)
 {
 	struct config_port *port = object;
 
-	port->socket.mode = SOCKET_MODE_DEFAULT;
+	port->socket.mode = SOCKET_MODE_UNSET;
+	port->mode = CONFIG_MODE_ADAPTIVE;
 	port->bridge_index = -1;
 	port->cross_connect_index = -1;
 }
@@ -177,6 +222,8 @@ static int port_finish(struct reader *r, void *object)
 	bool is_guest = port->type == CONFIG_PORT_GUEST;
 
 	port->line = reader_line(r);
+	if (port->socket.mode == SOCKET_MODE_UNSET)
+		port->socket.mode = SOCKET_MODE_DEFAULT;
 	if (port->queue_pairs == 0)
 		port->queue_pairs = is_guest ? CONFIG_QUEUE_PAIRS_MAX : 1;
 	for (const struct config_port *other = r->config ? r->config->ports : port; other < port;
@@ -208,8 +255,8 @@ static const struct key_rule port_keys[] = {
 		.min = 1, .max = CONFIG_USER_MAX, .variants = PORT_LISTEN),
 	KEY("group", reader_text, AT(socket.group), "a group name or number of 1 to 63 bytes",
 		.min = 1, .max = CONFIG_USER_MAX, .variants = PORT_LISTEN),
-	KEY("mode", schema_read_mode, AT(socket.mode), SOCKET_MODE_ALLOWED,
-		.next = SOCKET_MODE_NEXT, .variants = PORT_LISTEN),
+	KEY("socket_mode", schema_read_mode, AT(socket.mode), SOCKET_MODE_ALLOWED,
+		.next = "write for example socket_mode: \"0660\"", .variants = PORT_LISTEN),
 	KEY("device", reader_text, AT(device),
 		"a PCI address or a virtual device with its arguments, 1 to 511 bytes",
 		.next = "write for example device: \"net_tap0,iface=tap0\" or device: "
@@ -219,6 +266,9 @@ static const struct key_rule port_keys[] = {
 		.max = CONFIG_QUEUE_PAIRS_MAX),
 	KEY("mtu", reader_number, AT(mtu), "68 to 65535", .min = 68, .max = 65535),
 	KEY("vlan", reader_object, AT(vlan), "access or trunk", .item = &vlan_rule),
+	KEY("mode", read_port_mode, AT(mode), CONFIG_MODE_ALLOWED, .choices = schema_modes),
+	KEY("coalesce", reader_object, AT(coalesce_frames), "a mapping", .item = &coalesce_rule,
+		.variants = PORT_GUEST),
 	KEY("bridge", reader_name, AT(bridge_name), NAME_ALLOWED,
 		.next = "list the port under 'ports' of the bridge", .min = 1,
 		.max = CONFIG_NAME_MAX, .is_rpc_only = true),
@@ -242,4 +292,20 @@ const char *config_port_type_name(enum config_port_type type)
 const char *config_role_name(enum config_role role)
 {
 	return roles[role].name;
+}
+
+const char *config_mode_name(enum config_mode mode)
+{
+	return schema_modes[mode].name;
+}
+
+bool config_mode_parse(const char *name, enum config_mode *mode)
+{
+	for (const struct choice *c = schema_modes; name != NULL && c->name != NULL; c++) {
+		if (strcmp(name, c->name) == 0) {
+			*mode = (enum config_mode)c->value;
+			return true;
+		}
+	}
+	return false;
 }

@@ -24,6 +24,7 @@
 #include <base/clock.h>
 #include <base/log.h>
 #include <port/guest.h>
+#include <vhost/eventfd.h>
 
 #include "guest_control.h"
 
@@ -103,7 +104,10 @@ static uint8_t offloads_of(uint64_t features, unsigned int csum, unsigned int ts
 			 (has(features, tso6) ? FRAME_NEEDS_TSO6 : 0));
 }
 
-/* Finds the usable rings and sets their queues up for what was negotiated. Workers poll them, so kicks are not wanted. */
+/*
+ * Finds the usable rings and sets their queues up for what was negotiated. A worker looks at a new queue at once, and asks
+ * for kicks if it goes to sleep.
+ */
 static void queues_update(struct guest *guest)
 {
 	uint64_t features = vu_backend_features(guest->session);
@@ -117,7 +121,7 @@ static void queues_update(struct guest *guest)
 		struct guest_tx_queue *tx = &guest->tx[pair];
 
 		tx->ring = vu_backend_ring(guest->session, 2 * pair);
-		tx->call_blocks = false;
+		tx->caller.blocks = tx->is_alarm_said = false;
 		tx->header_len = header_len;
 		tx->checks_csum = has(features, VIRTIO_NET_F_GUEST_CSUM);
 		tx->base.accepts = offloads_of(features, VIRTIO_NET_F_GUEST_CSUM,
@@ -131,7 +135,7 @@ static void queues_update(struct guest *guest)
 			guest->tx_usable[guest->n_tx++] = tx;
 		}
 		rx->ring = vu_backend_ring(guest->session, 2 * pair + 1);
-		rx->call_blocks = false;
+		rx->caller.blocks = rx->is_alarm_said = false;
 		rx->header_len = header_len;
 		rx->offloads = offloads_of(features, VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4,
 			VIRTIO_NET_F_HOST_TSO6);
@@ -140,6 +144,9 @@ static void queues_update(struct guest *guest)
 			rx->base.numa_node = node_of(rx->ring->device.used);
 			ring_to_node(rx->ring, rx->base.numa_node);
 			vring_device_set_kick(&rx->ring->device, false);
+			rx->base.is_armed = false;
+			rx->base.wake.fd = rx->ring->kick_fd;
+			rx->base.wake.missing = "the front end gave no kick descriptor";
 			guest->rx_usable[guest->n_rx++] = rx;
 		}
 	}
@@ -152,9 +159,40 @@ static void on_quiesce(void *ctx)
 
 	if (guest->n_rx + guest->n_tx > 0 && !guest->quiesced) {
 		guest->quiesced = true;
-		guest->host->changed(guest->host->ctx);
+		guest->base.host->changed(guest->base.host->ctx);
 	}
 	guest->quiesced = true;
+}
+
+/* The driver of a ring, for a call that was pending; see msix_fire_fn. */
+static void on_fire(void *ctx, unsigned int vector)
+{
+	struct guest *guest = ctx;
+
+	vu_eventfd_signal(vu_backend_ring(guest->session, vector)->call_fd);
+}
+
+/*
+ * Rings that have a call descriptor now get what is pending; those without keep what comes until they have one. No worker is
+ * using a descriptor: one that was replaced is closed.
+ */
+static void vectors_update(struct guest *guest)
+{
+	for (unsigned int i = 0; i < 2 * guest->n_queue_pairs; i++) {
+		if (vu_backend_ring(guest->session, i)->call_fd >= 0)
+			msix_unmask(guest->msix, i);
+		else
+			msix_mask(guest->msix, i);
+	}
+}
+
+/* Between quiesce and resume: made when vectors_update() has the descriptor. */
+static void on_call(void *ctx, unsigned int index)
+{
+	struct guest *guest = ctx;
+
+	msix_mask(guest->msix, index);
+	msix_notify(guest->msix, index);
 }
 
 static void on_resume(void *ctx)
@@ -162,17 +200,19 @@ static void on_resume(void *ctx)
 	struct guest *guest = ctx;
 
 	queues_update(guest);
+	vectors_update(guest);
 	guest->quiesced = false;
 	if (guest->n_rx + guest->n_tx > 0)
-		guest->host->offered(guest->host->ctx);
+		guest->base.host->offered(guest->base.host->ctx);
 }
 
 static void on_send_rarp(void *ctx, const uint8_t *mac)
 {
 	struct guest *guest = ctx;
 
-	/* The first pair: the one ring every guest uses. */
+	/* The first pair: the one ring every guest uses. Its worker may sleep; with a new plan it looks at all queues. */
 	guest_rx_queue_announce(&guest->rx[0], mac);
+	guest->base.host->offered(guest->base.host->ctx);
 }
 
 static void on_set_mtu(void *ctx, uint16_t mtu)
@@ -185,6 +225,7 @@ static void on_set_mtu(void *ctx, uint16_t mtu)
 static const struct vu_backend_ops session_ops = {
 	.quiesce = on_quiesce,
 	.resume = on_resume,
+	.call = on_call,
 	.send_rarp = on_send_rarp,
 	.set_mtu = on_set_mtu,
 };
@@ -205,6 +246,9 @@ static void session_end(struct guest *guest)
 	guest->n_tx = 0;
 	vu_backend_destroy(guest->session);
 	guest->session = NULL;
+	/* The next driver is owed nothing. */
+	msix_reset(guest->msix);
+	msix_enable(guest->msix);
 	guest->quiesced = false;
 	guest->base.mtu = guest->mtu;
 	memset(guest->n_faults_seen, 0, sizeof(guest->n_faults_seen));
@@ -250,7 +294,7 @@ static void session_watch(struct guest *guest)
 		.tv_usec = (suseconds_t)(wait_us % 1000000) };
 
 	event_del(guest->session_event);
-	event_assign(guest->session_event, guest->host->events, vu_backend_fd(guest->session),
+	event_assign(guest->session_event, guest->base.host->events, vu_backend_fd(guest->session),
 		(short)((events & POLLIN ? EV_READ : 0) | (events & POLLOUT ? EV_WRITE : 0)),
 		on_session, guest);
 	event_add(guest->session_event, deadline_us == UINT64_MAX ? NULL : &wait);
@@ -276,7 +320,7 @@ static bool session_begin(struct guest *guest, int fd)
 		close(fd);
 		return false;
 	}
-	guest->session_event = event_new(guest->host->events, fd, EV_READ, on_session, guest);
+	guest->session_event = event_new(guest->base.host->events, fd, EV_READ, on_session, guest);
 	if (guest->session_event == NULL) {
 		log_error("port %s: cannot watch a session: out of memory", guest->base.name);
 		vu_backend_destroy(guest->session);
@@ -385,8 +429,8 @@ static void report_faults(struct guest *guest, unsigned int index, const struct 
 static bool a_call_blocks(const struct guest *guest)
 {
 	for (unsigned int pair = 0; pair < guest->n_queue_pairs; pair++) {
-		if (__atomic_load_n(&guest->rx[pair].call_blocks, __ATOMIC_RELAXED) ||
-			__atomic_load_n(&guest->tx[pair].call_blocks, __ATOMIC_RELAXED))
+		if (__atomic_load_n(&guest->rx[pair].caller.blocks, __ATOMIC_RELAXED) ||
+			__atomic_load_n(&guest->tx[pair].caller.blocks, __ATOMIC_RELAXED))
 			return true;
 	}
 	return false;
@@ -447,6 +491,7 @@ static void guest_destroy(struct port *port)
 		close(guest->listen_fd);
 	}
 	free((char *)guest->socket.path);
+	msix_destroy(guest->msix);
 	port_fini(port);
 	rte_free(guest);
 }
@@ -465,7 +510,7 @@ static int guest_open(struct guest *guest, const struct guest_config *config, ch
 {
 	int rc;
 
-	guest->retry_event = event_new(guest->host->events, -1, 0, on_retry, guest);
+	guest->retry_event = event_new(guest->base.host->events, -1, 0, on_retry, guest);
 	if (guest->retry_event == NULL) {
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
@@ -482,11 +527,26 @@ static int guest_open(struct guest *guest, const struct guest_config *config, ch
 	if (guest->listen_fd < 0)
 		return guest->listen_fd;
 	unix_socket_identify(config->socket.path, &guest->identity);
-	guest->listen_event = event_new(guest->host->events, guest->listen_fd, EV_READ | EV_PERSIST,
+	guest->listen_event = event_new(guest->base.host->events, guest->listen_fd, EV_READ | EV_PERSIST,
 		on_accept, guest);
 	if (guest->listen_event == NULL || event_add(guest->listen_event, NULL) != 0) {
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int guest_vectors_open(struct guest *guest, char *error, size_t error_size)
+{
+	guest->msix = msix_create(2 * guest->n_queue_pairs, on_fire, guest);
+	if (guest->msix == NULL) {
+		snprintf(error, error_size, "out of memory");
+		return -ENOMEM;
+	}
+	msix_enable(guest->msix);
+	for (unsigned int pair = 0; pair < guest->n_queue_pairs; pair++) {
+		guest->tx[pair].caller = (struct guest_caller){ .msix = guest->msix, .vector = 2 * pair };
+		guest->rx[pair].caller = (struct guest_caller){ .msix = guest->msix, .vector = 2 * pair + 1 };
 	}
 	return 0;
 }
@@ -497,16 +557,17 @@ struct port *guest_create(const struct guest_config *config, const struct port_h
 	struct guest *guest = rte_zmalloc("guest", sizeof(*guest), RTE_CACHE_LINE_SIZE);
 	char why[UNIX_SOCKET_ERROR_MAX];
 
-	if (guest == NULL || port_init(&guest->base, &guest_ops, config->name, config->id) != 0) {
+	if (guest == NULL || port_init(&guest->base, &guest_ops, host, config->name, config->id) != 0) {
 		snprintf(error, error_size, "port %s: out of memory", config->name);
 		rte_free(guest);
 		return NULL;
 	}
-	guest->host = host;
 	guest->role = config->role;
 	guest->n_queue_pairs = config->n_queue_pairs;
 	guest->mtu = guest->base.mtu = config->mtu;
 	guest->base.vlan = config->vlan;
+	guest->base.mode = config->mode;
+	guest->base.coalesce = config->coalesce;
 	guest->listen_fd = -1;
 	guest->retry_ms = RETRY_MIN_MS;
 	guest->socket.path = strdup(config->socket.path);
@@ -514,10 +575,12 @@ struct port *guest_create(const struct guest_config *config, const struct port_h
 		guest->rx[i].base.port = guest->tx[i].base.port = &guest->base;
 		guest->rx[i].base.index = guest->tx[i].base.index = (uint16_t)i;
 		guest->rx[i].base.worker = -1;
+		guest->rx[i].base.wake.channel = -1;
 		guest_rx_queue_init(&guest->rx[i]);
 		guest_tx_queue_init(&guest->tx[i]);
 	}
-	if (guest_open(guest, config, why, sizeof(why)) != 0) {
+	if (guest_vectors_open(guest, why, sizeof(why)) != 0 ||
+		guest_open(guest, config, why, sizeof(why)) != 0) {
 		snprintf(error, error_size, "port %s: %s", config->name, why);
 		guest_destroy(&guest->base);
 		return NULL;

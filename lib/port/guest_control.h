@@ -18,7 +18,6 @@ enum guest_state {
 
 struct guest {
 	struct port base;
-	const struct port_host *host;
 	enum guest_role role;
 	struct unix_socket_spec socket; /* strings owned */
 	unsigned int n_queue_pairs;
@@ -33,6 +32,7 @@ struct guest {
 
 	struct vu_backend *session; /* NULL: not connected */
 	struct event *session_event;
+	struct msix *msix; /* vector i calls the driver of ring i */
 	bool quiesced; /* list no queues: the session is about to change something */
 	uint64_t n_connects;
 	uint64_t n_faults_seen[VRING_N_FAULTS];

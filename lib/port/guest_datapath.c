@@ -158,13 +158,19 @@ static void guest_release(struct rx_queue *base, struct port_counters *counters,
  * back; with its counter full a write then sleeps. Whoever watches over the workers (workers_watch()) interrupts it,
  * and the peer that did this loses its port.
  */
-static void ring_call(const struct vu_ring *ring, bool *call_blocks)
+static void call_driver(struct port *port, const struct vu_ring *ring, struct guest_caller *caller,
+	bool *is_alarm_said)
 {
-	if (ring->call_fd < 0 || __atomic_load_n(call_blocks, __ATOMIC_RELAXED))
+	if (!msix_notify(caller->msix, caller->vector) ||
+		__atomic_load_n(&caller->blocks, __ATOMIC_RELAXED))
 		return;
+	/* Workers that share the queue may count at the same time. */
+	__atomic_fetch_add(&caller->n_calls, 1, __ATOMIC_RELAXED);
 	/* EAGAIN: the counter is full, so a notification is pending anyway. */
-	if (eventfd_write(ring->call_fd, 1) != 0 && errno == EINTR)
-		__atomic_store_n(call_blocks, true, __ATOMIC_RELAXED);
+	if (eventfd_write(ring->call_fd, 1) != 0 && errno == EINTR) {
+		__atomic_store_n(&caller->blocks, true, __ATOMIC_RELAXED);
+		port_alarm(port, is_alarm_said);
+	}
 }
 
 static void guest_rx_notify(struct rx_queue *base)
@@ -172,7 +178,20 @@ static void guest_rx_notify(struct rx_queue *base)
 	struct guest_rx_queue *queue = (struct guest_rx_queue *)base;
 
 	if (vring_device_wants_call(&queue->ring->device))
-		ring_call(queue->ring, &queue->call_blocks);
+		call_driver(base->port, queue->ring, &queue->caller, &queue->is_alarm_said);
+}
+
+static void guest_rx_arm(struct rx_queue *base, bool wanted)
+{
+	vring_device_set_kick(&((struct guest_rx_queue *)base)->ring->device, wanted);
+}
+
+static bool guest_rx_is_ready(struct rx_queue *base)
+{
+	const struct guest_rx_queue *queue = (struct guest_rx_queue *)base;
+
+	return vring_device_has_available(&queue->ring->device) ||
+	       __atomic_load_n(&queue->announce, __ATOMIC_ACQUIRE);
 }
 
 static void guest_tx_notify(struct tx_queue *base)
@@ -180,7 +199,7 @@ static void guest_tx_notify(struct tx_queue *base)
 	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
 
 	if (vring_device_wants_call(&queue->ring->device))
-		ring_call(queue->ring, &queue->call_blocks);
+		call_driver(base->port, queue->ring, &queue->caller, &queue->is_alarm_said);
 }
 
 static void guest_tx_notify_shared(struct tx_queue *base)
@@ -192,7 +211,7 @@ static void guest_tx_notify_shared(struct tx_queue *base)
 	wants_call = vring_device_wants_call(&queue->ring->device);
 	tx_queue_unlock(base);
 	if (wants_call)
-		ring_call(queue->ring, &queue->call_blocks);
+		call_driver(base->port, queue->ring, &queue->caller, &queue->is_alarm_said);
 }
 
 #define RARP_BYTES 60
@@ -247,6 +266,8 @@ static unsigned int guest_receive(struct rx_queue *base, struct port_counters *c
 			return (unsigned int)n;
 	}
 	n = vring_device_peek(&queue->ring->device, &batch->burst, VRING_READABLE, max);
+	if (unlikely(n < 0))
+		port_alarm(base->port, &queue->is_alarm_said); /* broken */
 	if (n <= 0)
 		return 0;
 
@@ -395,8 +416,11 @@ static __rte_always_inline unsigned int send_general(struct guest_tx_queue *queu
 			vring_ticket_draw(&queue->tickets, device, &ticket, &burst);
 		tx_queue_unlock(&queue->base);
 	}
-	if (unlikely(n_dealt < 0))
-		return 0; /* broken; the control thread takes the ring out of the plan */
+	if (unlikely(n_dealt < 0)) {
+		/* Broken; the control thread takes the ring out of the plan. */
+		port_alarm(queue->base.port, &queue->is_alarm_said);
+		return 0;
+	}
 
 	for (int i = 0; i < n_dealt; i++) {
 		const struct frame *frame = frames[taken[i]];
@@ -489,6 +513,8 @@ void guest_rx_queue_init(struct guest_rx_queue *queue)
 	queue->base.receive = guest_receive;
 	queue->base.release = guest_release;
 	queue->base.notify = guest_rx_notify;
+	queue->base.arm = guest_rx_arm;
+	queue->base.is_ready = guest_rx_is_ready;
 }
 
 void guest_tx_queue_init(struct guest_tx_queue *queue)

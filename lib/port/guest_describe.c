@@ -53,18 +53,23 @@ static json_t *describe_rings(struct guest *guest)
 		const struct vu_ring *ring = vu_backend_ring(guest->session, i);
 		bool live = ring->state == VU_RING_RUNNING || ring->state == VU_RING_BROKEN;
 		const struct rx_queue *rx = &guest->rx[i / 2].base;
+		const struct guest_caller *caller =
+			i % 2 == 0 ? &guest->tx[i / 2].caller : &guest->rx[i / 2].caller;
 
 		if (ring->size == 0)
 			continue;
 		/* The worker goes on meanwhile: indices are a glance, exact only when traffic stands. */
 		json_array_append_new(rings,
-			json_pack("{s:i, s:s, s:i, s:b, s:b, s:b, s:i, s:i, s:i}", "index", (int)i,
+			json_pack("{s:i, s:s, s:i, s:b, s:b, s:b, s:i, s:i, s:i, s:{s:b, s:b}, s:I}", "index", (int)i,
 				"dir", i % 2 == 0 ? "rx" : "tx", "size", (int)ring->size, "started",
 				ring->state != VU_RING_STOPPED, "enabled", ring->enabled, "broken",
 				ring->state == VU_RING_BROKEN, "avail_idx",
 				live ? (int)ring->device.last_avail_idx : 0, "used_idx",
 				live ? (int)ring->device.used_idx : 0, "worker",
-				i % 2 == 1 ? rx->worker : -1));
+				i % 2 == 1 ? rx->worker : -1, "vector", "masked",
+				msix_is_masked(guest->msix, i), "pending",
+				msix_is_pending(guest->msix, i), "calls",
+				(json_int_t)__atomic_load_n(&caller->n_calls, __ATOMIC_RELAXED)));
 	}
 	return rings;
 }
@@ -81,6 +86,9 @@ void guest_describe(struct port *port, json_t *object)
 	json_object_set_new(object, "link", json_boolean(guest->state == GUEST_RUNNING));
 	json_object_set_new(object, "queue_pairs", json_integer(guest->n_queue_pairs));
 	json_object_set_new(object, "connects", json_integer((json_int_t)guest->n_connects));
+	json_object_set_new(object, "coalesce",
+		json_pack("{s:i, s:i}", "frames", (int)port->coalesce.frames, "us",
+			(int)port->coalesce.us));
 	json_object_set_new(object, "last_error",
 		guest->last_error[0] != '\0' ? json_string(guest->last_error) : json_null());
 	json_object_set_new(object, "numa_node",

@@ -26,15 +26,15 @@
 #include "nic_attach.h"
 
 static const struct nic_driver nic_drivers[] = {
-	{"af_packet", true, false, "root or CAP_NET_RAW"},
-	{"af_xdp", true, false,
+	{"af_packet", true, false, NIC_WAKES_NOT, "root or CAP_NET_RAW"},
+	{"af_xdp", true, false, NIC_WAKES_NOT,
 		"root or CAP_NET_RAW, CAP_BPF and CAP_NET_ADMIN, and as many queues as "
 		"'ethtool -l' calls combined"},
 	/* Segments with rte_gso, which leaves IPv6 frames whole. */
-	{"tap", false, true, "root or CAP_NET_ADMIN, and /dev/net/tun"},
-	{"pcap", false, false, "a readable rx_pcap= file or a writable place for tx_pcap="},
-	{"ring", false, false, "DPDK memory"},
-	{"null", false, false, "DPDK memory"},
+	{"tap", false, true, NIC_WAKES_BY_LEVEL, "root or CAP_NET_ADMIN, and /dev/net/tun"},
+	{"pcap", false, false, NIC_WAKES_NOT, "a readable rx_pcap= file or a writable place for tx_pcap="},
+	{"ring", false, false, NIC_WAKES_NOT, "DPDK memory"},
+	{"null", false, false, NIC_WAKES_NOT, "DPDK memory"},
 };
 
 int nic_fail(const struct nic_report *report, const char *format, ...)

@@ -54,6 +54,7 @@ struct nic_plan {
 	uint32_t room; /* bytes of a packet buffer of the pool */
 	uint16_t n_rx_desc;
 	uint16_t n_tx_desc;
+	enum nic_wakes wakes;
 };
 
 static void plan_offloads(struct nic_plan *plan, unsigned int n_queues)
@@ -161,25 +162,12 @@ static int choose_queues(
 	return 0;
 }
 
-/* From an attached device to one that moves frames. */
-static int configure(struct nic *nic, struct nic_plan *plan, const struct nic_report *report)
+/* Configures for what was planned, and starts. */
+static int start(struct nic *nic, struct nic_plan *plan, const struct nic_report *report)
 {
-	int numa_node = rte_eth_dev_socket_id(nic->eth_port);
-	int ret = rte_eth_dev_info_get(nic->eth_port, &plan->info);
+	int ret;
 
-	if (ret != 0)
-		return nic_fail(report, "the driver tells nothing about it (%s)", strerror(-ret));
-	snprintf(nic->driver, sizeof(nic->driver), "%s", plan->info.driver_name);
-	plan->pool = report->config->pool_of_node(numa_node);
-	if (plan->pool == NULL)
-		return nic_fail(report,
-			"no packet buffers on its NUMA node %d: give the daemon memory there",
-			numa_node);
-	plan->room = rte_pktmbuf_data_room_size(plan->pool) - RTE_PKTMBUF_HEADROOM;
-	plan_offloads(plan, report->config->n_queues);
-	if (choose_queues(nic, plan, report) != 0 || plan_mtu(plan, nic, report) != 0)
-		return -1;
-	plan->conf.rxmode.mtu = nic->base.mtu;
+	plan->conf.intr_conf.rxq = plan->wakes <= NIC_WAKES_BY_LEVEL;
 	ret = rte_eth_dev_configure(nic->eth_port, nic->n_queues, nic->n_queues, &plan->conf);
 	if (ret != 0)
 		return nic_fail(report, "%u queues and mtu %u were refused (%s)", nic->n_queues,
@@ -199,6 +187,37 @@ static int configure(struct nic *nic, struct nic_plan *plan, const struct nic_re
 	if (ret != 0)
 		return nic_fail(report, "it does not start (%s)", strerror(-ret));
 	nic->started = true;
+	return 0;
+}
+
+/* From an attached device to one that moves frames. */
+static int configure(struct nic *nic, struct nic_plan *plan, const struct nic_report *report)
+{
+	int numa_node = rte_eth_dev_socket_id(nic->eth_port);
+	int ret = rte_eth_dev_info_get(nic->eth_port, &plan->info);
+
+	if (ret != 0)
+		return nic_fail(report, "the driver tells nothing about it (%s)", strerror(-ret));
+	snprintf(nic->driver, sizeof(nic->driver), "%s", plan->info.driver_name);
+	plan->pool = report->config->pool_of_node(numa_node);
+	if (plan->pool == NULL)
+		return nic_fail(report,
+			"no packet buffers on its NUMA node %d: give the daemon memory there",
+			numa_node);
+	plan->room = rte_pktmbuf_data_room_size(plan->pool) - RTE_PKTMBUF_HEADROOM;
+	plan_offloads(plan, report->config->n_queues);
+	if (choose_queues(nic, plan, report) != 0 || plan_mtu(plan, nic, report) != 0)
+		return -1;
+	plan->conf.rxmode.mtu = nic->base.mtu;
+	plan->wakes = nic_wakes_of(plan->driver, nic->driver, report->config->is_msix);
+	ret = start(nic, plan, report);
+	if (ret != 0 && plan->wakes == NIC_WAKES_BY_INTERRUPT) {
+		/* Perhaps only with receive interrupts: without, it is as good as ever but for the CPU time. */
+		plan->wakes = NIC_WAKES_NOT;
+		ret = start(nic, plan, report);
+	}
+	if (ret != 0)
+		return -1;
 	/* A device without an address filter says it cannot, and passes everything. */
 	ret = rte_eth_promiscuous_enable(nic->eth_port);
 	if (ret != 0 && ret != -ENOTSUP)
@@ -230,10 +249,14 @@ static void init_queues(struct nic *nic, const struct nic_plan *plan)
 			.receive = nic_receive,
 			.release = nic_release,
 			.notify = nic_rx_notify,
+			.arm = nic_rx_arm,
+			.is_ready = nic_rx_is_ready,
+			.wake = nic_wake_find(nic->eth_port, i, plan->wakes),
 		};
 		tx_queue->eth_port = nic->eth_port;
 		tx_queue->mtu = nic->base.mtu;
 		tx_queue->room = RTE_MIN(plan->room, (uint32_t)UINT16_MAX);
+		tx_queue->copies = strcmp(nic->driver, "net_virtio") == 0;
 		tx_queue->multi_segs = (tx & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
 		tx_queue->device_csum = (tx & TX_CHECKSUMS) != 0;
 		tx_queue->pool = plan->pool;
@@ -338,12 +361,13 @@ struct port *nic_create(const struct nic_config *config, const struct port_host 
 	struct nic_plan plan = {.driver = nic_driver_of(config->device)};
 	struct nic *nic = rte_zmalloc("nic", sizeof(*nic), RTE_CACHE_LINE_SIZE);
 
-	if (nic == NULL || port_init(&nic->base, &nic_ops, config->name, config->id) != 0) {
+	if (nic == NULL || port_init(&nic->base, &nic_ops, host, config->name, config->id) != 0) {
 		nic_fail(&report, "no DPDK memory left: give the daemon more");
 		rte_free(nic);
 		return NULL;
 	}
 	nic->base.vlan = config->vlan;
+	nic->base.mode = config->mode;
 	snprintf(nic->device, sizeof(nic->device), "%s", config->device);
 	nic->attached = nic_attach(&report, &nic->eth_port) == 0;
 	if (!nic->attached || configure(nic, &plan, &report) != 0) {

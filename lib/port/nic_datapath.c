@@ -286,7 +286,7 @@ static struct rte_mbuf *copy_frame(struct nic_tx *queue, const struct frame *fra
 static bool goes_by_reference(const struct nic_tx *queue, const struct frame *frame)
 {
 	return frame->mbuf != NULL && frame->needs == 0 && frame->len >= NIC_FRAME_LEN_MIN &&
-	       (frame->mbuf->nb_segs == 1 || queue->multi_segs);
+	       !queue->copies && (frame->mbuf->nb_segs == 1 || queue->multi_segs);
 }
 
 /* Up to FRAME_BURST frames on their way into one rte_eth_tx_burst(). */

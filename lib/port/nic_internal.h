@@ -31,6 +31,8 @@ struct nic_rx {
 	struct rx_queue rx;
 	uint16_t eth_port;
 	bool checksum_verified; /* the device was asked to check sums: its flags mean something */
+	int signalled; /* thread that a tap's signal goes to; its worker's */
+	bool is_deaf; /* the device refused to arm its interrupt: look again and do not sleep */
 	uint16_t n_held;
 	uint16_t n_given; /* frames of the last receive, and their bytes */
 	uint64_t given_bytes;
@@ -43,6 +45,11 @@ struct nic_tx {
 	uint16_t mtu;
 	uint16_t room;    /* bytes one fresh mbuf takes */
 	bool multi_segs;  /* device sends chains */
+	/*
+	 * The driver wants mbufs that nobody else has: virtio's puts its header before the frame, and where it cannot, since
+	 * others hold the mbuf, makes an indirect table that is wrong in a packed ring (DPDK 22.11).
+	 */
+	bool copies;
 	bool device_csum; /* device completes TCP and UDP checksums */
 	struct rte_mempool *pool;
 	uint16_t n_spare;
@@ -54,6 +61,8 @@ unsigned int nic_receive(struct rx_queue *queue, struct port_counters *counters,
 void nic_release(struct rx_queue *queue, struct port_counters *counters, struct frame_batch *batch,
 	unsigned int n);
 void nic_rx_notify(struct rx_queue *queue);
+void nic_rx_arm(struct rx_queue *queue, bool wanted);
+bool nic_rx_is_ready(struct rx_queue *queue);
 
 unsigned int nic_send(struct tx_queue *queue, struct port_counters *counters,
 	struct frame *const *frames, unsigned int n);

@@ -18,7 +18,8 @@ const char *drop_reason_name(enum drop_reason reason)
 	return drop_names[reason];
 }
 
-int port_init(struct port *port, const struct port_ops *ops, const char *name, uint16_t id)
+int port_init(struct port *port, const struct port_ops *ops, const struct port_host *host,
+	const char *name, uint16_t id)
 {
 	port->counters = rte_zmalloc("port_counters",
 		PORT_MAX_WORKERS * sizeof(*port->counters), RTE_CACHE_LINE_SIZE);
@@ -27,6 +28,7 @@ int port_init(struct port *port, const struct port_ops *ops, const char *name, u
 	snprintf(port->name, sizeof(port->name), "%s", name);
 	port->id = id;
 	port->ops = ops;
+	port->host = host;
 	return 0;
 }
 

@@ -118,6 +118,15 @@ static bool base_is_outside(uint32_t base, uint32_t size, bool packed)
 	       vring_packed_slot((uint16_t)(base >> 16)) >= size;
 }
 
+/* See vu_backend_ops.call. */
+static void ring_owe_call(struct vu_backend *session, unsigned int index)
+{
+	if (session->ops->call != NULL)
+		session->ops->call(session->ctx, index);
+	else
+		vu_eventfd_signal(session->rings[index].shared.call_fd);
+}
+
 void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 {
 	struct backend_ring *ring = &session->rings[index];
@@ -168,8 +177,7 @@ void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 		return;
 	}
 	ring->shared.state = VU_RING_RUNNING;
-	/* Who used the ring before may have gone with a call not made; a spurious one is legal. */
-	vu_eventfd_signal(ring->shared.call_fd);
+	ring_owe_call(session, index);
 }
 
 static void ring_mark_broken(struct backend_ring *ring)
@@ -472,9 +480,7 @@ int backend_handle_set_vring_call(struct vu_backend *session, struct vu_message 
 	}
 	session->ops->quiesce(session->ctx);
 	fd_replace(message, &ring->shared.call_fd);
-	/* What was signalled on the old one may never be seen; a spurious call is legal, a lost one
-	 * hangs the guest. */
-	vu_eventfd_signal(ring->shared.call_fd);
+	ring_owe_call(session, (unsigned int)(ring - session->rings));
 	session->ops->resume(session->ctx);
 	return 0;
 }

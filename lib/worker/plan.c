@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <rte_cycles.h>
 #include <rte_malloc.h>
 
 #include "plan.h"
@@ -6,6 +7,7 @@
 void plan_inventory_take(struct plan_inventory *inventory, const struct topology *topology)
 {
 	inventory->n_rx = inventory->n_tx = 0;
+	inventory->serial++;
 	for (unsigned int id = 0; id < PORT_MAX; id++) {
 		struct port *port = topology->ports[id];
 
@@ -17,6 +19,8 @@ void plan_inventory_take(struct plan_inventory *inventory, const struct topology
 		inventory->n_tx_of[id] = port->ops->list_tx(port, inventory->tx[id]);
 		inventory->n_tx += inventory->n_tx_of[id];
 	}
+	for (unsigned int i = 0; i < inventory->n_rx; i++)
+		inventory->rx[i]->wake.serial = inventory->serial;
 }
 
 void plan_assign(const struct plan_inventory *inventory, const int *numa_nodes, unsigned int n_workers)
@@ -56,6 +60,14 @@ static bool lane_is_mine(unsigned int i, unsigned int n, const struct plan_worke
 	return worker->id % n == i;
 }
 
+static struct event_moderation moderation_of(const struct port_coalesce *coalesce)
+{
+	return (struct event_moderation){
+		.max_frames = coalesce->frames,
+		.max_cycles = coalesce->us * rte_get_tsc_hz() / 1000000,
+	};
+}
+
 static struct forwarder *forwarder_create(const struct topology *topology,
 	const struct plan_inventory *inventory, const struct plan_worker *worker)
 {
@@ -87,6 +99,7 @@ static struct forwarder *forwarder_create(const struct topology *topology,
 			lane->queue = inventory->tx[id][q];
 			lane->counters = port->counters;
 			lane->is_shared = shared;
+			lane->moderation = moderation_of(&port->port->coalesce);
 			forwarder->n_lanes++;
 			port->n_lanes++;
 		}
@@ -136,19 +149,95 @@ static void bridge_view_fill(
 		view->members[m] = bridge->members[m];
 }
 
+/* Why the worker must not sleep while it serves the queue; NULL: it may. */
+static const char *reason_to_poll(const struct rx_queue *queue, const struct plan_worker *worker)
+{
+	if (worker->mode == PORT_MODE_ADAPTIVE && queue->port->mode == PORT_MODE_POLL)
+		return "the port's mode is poll";
+	if (queue->wake.fd < 0)
+		return queue->wake.missing;
+	return queue->wake.channel < 0 ? "its descriptor cannot be waited for" : NULL;
+}
+
+/* How the queue wakes the worker, or that it cannot. */
+static void plan_wake(struct plan *plan, struct plan_rx *rx, const struct plan_worker *worker)
+{
+	const char *why = reason_to_poll(rx->queue, worker);
+	int channel = rx->queue->wake.channel;
+
+	rx->keeps_awake = rx->queue->port->mode == PORT_MODE_ADAPTIVE;
+	rx->is_unarmed = true;
+	plan->unarmed[plan->n_unarmed++] = (uint16_t)(rx - plan->rx);
+	if (why != NULL)
+		plan->keepers[plan->n_keepers++] = (struct plan_keeper){ rx->queue, why };
+	if (channel >= 0)
+		plan->place_of_channel[channel] = (uint16_t)(rx - plan->rx);
+}
+
+/* Of the inventory, the worker's share: how many queues, and what numbers their channels have. */
+static unsigned int share_of(const struct plan_inventory *inventory, const struct plan_worker *worker,
+	unsigned int *n_channels)
+{
+	unsigned int n = 0;
+
+	*n_channels = 0;
+	for (unsigned int i = 0; i < inventory->n_rx; i++) {
+		const struct rx_queue *queue = inventory->rx[i];
+
+		if (queue->worker != (int)worker->id)
+			continue;
+		n++;
+		if (queue->wake.channel >= (int)*n_channels)
+			*n_channels = (unsigned int)queue->wake.channel + 1;
+	}
+	return n;
+}
+
+static struct plan *plan_allocate(unsigned int n_rx, unsigned int n_channels, int node)
+{
+	size_t keepers_bytes = n_rx * sizeof(struct plan_keeper);
+	size_t lists_bytes = (3 * n_rx + n_channels) * sizeof(uint16_t);
+	struct plan *plan = rte_zmalloc_socket("plan",
+		sizeof(*plan) + n_rx * sizeof(struct plan_rx) + keepers_bytes + lists_bytes,
+		RTE_CACHE_LINE_SIZE, node);
+
+	if (plan == NULL)
+		return NULL;
+	plan->keepers = (struct plan_keeper *)&plan->rx[n_rx];
+	plan->order = (uint16_t *)&plan->keepers[n_rx];
+	plan->dirty = plan->order + n_rx;
+	plan->unarmed = plan->dirty + n_rx;
+	plan->place_of_channel = plan->unarmed + n_rx;
+	plan->n_channels = n_channels;
+	for (unsigned int i = 0; i < n_channels; i++)
+		plan->place_of_channel[i] = PLAN_NO_PLACE;
+	return plan;
+}
+
+static uint64_t window_of(const struct plan_worker *worker)
+{
+	switch (worker->mode) {
+	case PORT_MODE_POLL:
+		return UINT64_MAX;
+	case PORT_MODE_ADAPTIVE:
+		return worker->idle_cycles;
+	case PORT_MODE_INTERRUPT:
+		break;
+	}
+	return 0;
+}
+
 struct plan *plan_create(const struct topology *topology, const struct plan_inventory *inventory,
 	const struct plan_worker *worker)
 {
 	int node = worker->numa_node >= 0 ? worker->numa_node : SOCKET_ID_ANY;
-	struct plan *plan;
+	unsigned int n_channels;
+	unsigned int n_rx = share_of(inventory, worker, &n_channels);
+	struct plan *plan = plan_allocate(n_rx, n_channels, node);
 
-	plan = rte_zmalloc_socket("plan",
-		sizeof(*plan) + inventory->n_rx * (sizeof(struct plan_rx) + 2 * sizeof(uint16_t)),
-		RTE_CACHE_LINE_SIZE, node);
 	if (plan == NULL)
 		return NULL;
-	plan->order = (uint16_t *)&plan->rx[inventory->n_rx];
-	plan->dirty = plan->order + inventory->n_rx;
+	plan->window_max_cycles = window_of(worker);
 	plan->forwarder = forwarder_create(topology, inventory, worker);
 	plan->bridges = rte_zmalloc_socket("bridge_views",
 		(topology->n_bridges + 1) * sizeof(*plan->bridges), RTE_CACHE_LINE_SIZE, node);
@@ -165,8 +254,10 @@ struct plan *plan_create(const struct topology *topology, const struct plan_inve
 			continue;
 		rx->queue = inventory->rx[i];
 		rx->ingress = &plan->forwarder->ports[rx->queue->port->id];
+		rx->moderation = moderation_of(&rx->queue->port->coalesce);
 		rx_route(plan, rx, topology);
-		plan->order[plan->n_rx] = (uint16_t)plan->n_rx;
+		plan_wake(plan, rx, worker);
+		plan->order[plan->n_rx] = rx->at = (uint16_t)plan->n_rx;
 		plan->n_rx++;
 	}
 	/* All are hot until they are known to be idle. */
@@ -174,18 +265,24 @@ struct plan *plan_create(const struct topology *topology, const struct plan_inve
 	return plan;
 }
 
-void plan_signal(struct plan *plan)
+void plan_signal(struct plan *plan, uint64_t now, bool everything)
 {
+	unsigned int n_waiting = 0;
+
 	/* One fence for all: what was published, before what drivers wish (vring/device.h, fence A). */
 	vring_fence();
-	forward_notify(plan->forwarder);
+	forward_notify(plan->forwarder, now, everything);
 	for (unsigned int i = 0; i < plan->n_dirty; i++) {
 		struct plan_rx *rx = &plan->rx[plan->dirty[i]];
 
+		if (!event_moderation_is_due(&rx->moderation, now, everything)) {
+			plan->dirty[n_waiting++] = plan->dirty[i];
+			continue;
+		}
 		rx->queue->notify(rx->queue);
 		rx->is_dirty = false;
 	}
-	plan->n_dirty = 0;
+	plan->n_dirty = n_waiting;
 	plan->n_unsignalled = 0;
 }
 

@@ -18,10 +18,20 @@ struct plan_rx {
 	enum plan_route route;
 	bool lossless;                   /* cross */
 	uint16_t n_segments_done;        /* cross, lossless: see cross_forward() */
-	bool is_dirty;                   /* something was released since plan_signal() */
+	bool is_dirty;                   /* something was released that plan_signal() has not signalled */
+	bool is_unarmed;                 /* is in unarmed[] */
+	uint16_t at;                     /* place in order[] */
+	bool keeps_awake;                /* its frames keep the worker awake for the idle window */
 	uint8_t n_idle_polls;            /* in a row */
 	const struct bridge_view *bridge; /* bridge */
 	const struct forward_port *peer; /* cross */
+	struct event_moderation moderation;
+};
+
+/* A queue for whose sake the worker must not sleep. */
+struct plan_keeper {
+	const struct rx_queue *queue;
+	const char *why; /* static */
 };
 
 struct plan {
@@ -35,6 +45,15 @@ struct plan {
 	unsigned int n_unsignalled;
 	unsigned int n_dirty;
 	uint16_t *dirty;
+	/* Queues that would not wake the worker: places in rx[]. All at first. */
+	unsigned int n_unarmed;
+	uint16_t *unarmed;
+	unsigned int n_channels;
+	uint16_t *place_of_channel; /* [n_channels], place in rx[] or PLAN_NO_PLACE */
+	/* Whether and when the worker may sleep. */
+	uint64_t window_max_cycles; /* of looking in vain; UINT64_MAX: never */
+	unsigned int n_keepers;
+	struct plan_keeper *keepers;
 	unsigned int n_rx;
 	struct plan_rx rx[];
 };
@@ -49,14 +68,44 @@ struct plan {
 static inline void plan_mark(struct plan *plan, struct plan_rx *rx, unsigned int n)
 {
 	plan->n_unsignalled += n;
+	event_moderation_add(&rx->moderation, n);
 	if (rx->is_dirty)
 		return;
 	rx->is_dirty = true;
 	plan->dirty[plan->n_dirty++] = (uint16_t)(rx - plan->rx);
 }
 
-/* Signals whatever is due on rings that frames came from or went to. */
-void plan_signal(struct plan *plan);
+static inline bool plan_has_signals(const struct plan *plan)
+{
+	return plan->n_dirty > 0 || plan->forwarder->n_dirty > 0;
+}
+
+/*
+ * Signals what is due on rings that frames came from or went to; with `everything` also what moderation would hold back.
+ * `now` in TSC cycles.
+ */
+void plan_signal(struct plan *plan, uint64_t now, bool everything);
+
+#define PLAN_NO_PLACE UINT16_MAX
+
+/* The queue that an event channel is for, or NULL: it is in this plan no more. */
+static inline struct plan_rx *plan_rx_of_channel(struct plan *plan, unsigned int channel)
+{
+	if (channel >= plan->n_channels || plan->place_of_channel[channel] == PLAN_NO_PLACE)
+		return NULL;
+	return &plan->rx[plan->place_of_channel[channel]];
+}
+
+/* Has the far side be spared from telling that there is something: the queue is looked at anyway. */
+static inline void plan_disarm(struct plan *plan, struct plan_rx *rx)
+{
+	rx->queue->arm(rx->queue, false);
+	rx->queue->is_armed = false;
+	if (rx->is_unarmed)
+		return;
+	rx->is_unarmed = true;
+	plan->unarmed[plan->n_unarmed++] = (uint16_t)(rx - plan->rx);
+}
 
 static inline void plan_swap(struct plan *plan, unsigned int a, unsigned int b)
 {
@@ -64,6 +113,16 @@ static inline void plan_swap(struct plan *plan, unsigned int a, unsigned int b)
 
 	plan->order[a] = plan->order[b];
 	plan->order[b] = at_a;
+	plan->rx[plan->order[a]].at = (uint16_t)a;
+	plan->rx[plan->order[b]].at = (uint16_t)b;
+}
+
+/* From now on the queue is looked at every round. */
+static inline void plan_heat(struct plan *plan, struct plan_rx *rx)
+{
+	rx->n_idle_polls = 0;
+	if (rx->at >= plan->n_hot)
+		plan_swap(plan, rx->at, plan->n_hot++);
 }
 
 /* What a plan is made for. */
@@ -73,10 +132,13 @@ struct plan_worker {
 	int numa_node;
 	struct offload *offload;
 	struct fdb_cache *caches[TOPOLOGY_MAX_BRIDGES]; /* of the topology's bridges */
+	enum port_mode mode; /* POLL and INTERRUPT: whatever the ports say */
+	uint64_t idle_cycles; /* the idle window at most */
 };
 
 /* Every queue the ports list at one moment. All zero: none. */
 struct plan_inventory {
+	uint64_t serial; /* of this moment; queues in it have it in wake.serial */
 	unsigned int n_rx, n_tx;
 	struct rx_queue *rx[PORT_MAX * PORT_MAX_QUEUES];
 	struct tx_queue *tx[PORT_MAX][PORT_MAX_QUEUES]; /* by port id */

@@ -193,7 +193,7 @@ static void signal_as_workers_do(struct plan_rx *rx, unsigned int n)
 {
 	plan_mark(plan, rx, n);
 	if (plan->n_unsignalled >= PLAN_SIGNAL_AFTER)
-		plan_signal(plan);
+		plan_signal(plan, 0, true);
 }
 
 static unsigned int ringway_forward(unsigned int from, unsigned int to, unsigned int max)

@@ -77,7 +77,7 @@ static void build(unsigned int n_queues)
 		struct forward_port *port = &forwarder->ports[p];
 
 		memset(&ports[p], 0, sizeof(ports[p]));
-		assert_int_equal(port_init(&ports[p], &ops, "port", p), 0);
+		assert_int_equal(port_init(&ports[p], &ops, NULL, "port", p), 0);
 		port->port = &ports[p];
 		port->counters = &ports[p].counters[0];
 		port->first_lane = (uint16_t)(p * n_queues);
@@ -381,15 +381,15 @@ static void one_flow_stays_in_one_queue(void **state)
 static void receivers_are_notified_once_however_often_they_were_sent_to(void **state)
 {
 	station_appears(2, 2, -1);
-	forward_notify(forwarder);
+	forward_notify(forwarder, 0, true);
 	sinks[2][0].n_notified = 0;
 	make(0, 2, 1, -1);
 	forward(0, 1);
 	forward(1, 1);
 	assert_int_equal(sinks[2][0].n_notified, 0);
-	forward_notify(forwarder);
+	forward_notify(forwarder, 0, true);
 	assert_int_equal(sinks[2][0].n_notified, 1);
-	forward_notify(forwarder);
+	forward_notify(forwarder, 0, true);
 	assert_int_equal(sinks[2][0].n_notified, 1);
 }
 

@@ -14,8 +14,10 @@
 #include <config/config.h>
 
 #define NAMES   "1..31 characters of A-Z a-z 0-9 _ . - (not '.' or '..')"
-#define CONNECT "name, type, role, socket, queues, mtu, vlan"
-#define LISTEN  "name, type, role, socket, owner, group, mode, queues, mtu, vlan"
+#define CONNECT "name, type, role, socket, queues, mtu, vlan, mode, coalesce"
+#define LISTEN                                                                                     \
+	"name, type, role, socket, owner, group, socket_mode, queues, mtu, vlan, mode, coalesce"
+#define MODES "poll, adaptive, interrupt"
 
 /* A port and what it needs, on line 1. */
 #define PORT(more) "ports: [{name: p, type: guest, socket: s" more "}]\n"
@@ -33,7 +35,7 @@ static const struct row {
 	{"prots: []\n",
 		"prots: unknown key; allowed: workers, ports, bridges, cross_connects, control, "
 		"log, "
-		"memory; did you mean 'ports'?",
+		"memory, eal; did you mean 'ports'?",
 		1},
 	{"ports:\n- name: p\n  type: guest\n  sokcet: s\n",
 		"ports[0].sokcet: unknown key; allowed: " CONNECT "; did you mean 'socket'?", 4},
@@ -50,7 +52,7 @@ static const struct row {
 		1},
 	{"ports: [{name: n, type: nic, device: d, socket: s}]\n",
 		"ports[0].socket: key is not allowed for type nic; allowed: name, type, device, "
-		"queues, mtu, vlan; remove the key, or change what it belongs to",
+		"queues, mtu, vlan, mode; remove the key, or change what it belongs to",
 		1},
 	{PORT(", bridge: br0"),
 		"ports[0].bridge: key is not allowed in a file; allowed: " CONNECT
@@ -78,8 +80,8 @@ static const struct row {
 	{"ports: [vm1]\n",
 		"ports[0]: value 'vm1' is not allowed; allowed: a mapping with the keys name, "
 		"type, "
-		"role, socket, owner, group, mode, device, queues, mtu, vlan; write 'key: value' "
-		"pairs",
+		"role, socket, owner, group, socket_mode, device, queues, mtu, vlan, mode, "
+		"coalesce; write 'key: value' pairs",
 		1},
 	{"control: /run/x\n",
 		"control: value '/run/x' is not allowed; allowed: a mapping with the keys socket, "
@@ -204,6 +206,10 @@ static const struct row {
 		"ports[0].mtu: value '65536' is not allowed; allowed: 68 to 65535; correct the "
 		"value",
 		1},
+	{"eal: {vfio_intr: intx}\n",
+		"eal.vfio_intr: value 'intx' is not allowed; allowed: auto, msix, msi, legacy; "
+		"correct the value",
+		1},
 	{"memory: {mb: 15}\n",
 		"memory.mb: value '15' is not allowed; allowed: 16 to 1048576 (MiB); correct the "
 		"value",
@@ -266,6 +272,64 @@ static const struct row {
 	{"workers: {cpus: [1]}\n",
 		"workers.cpus: a list is not allowed; allowed: a CPU list such as \"1,3-5\"; see "
 		"'lscpu -e' for the CPUs there are",
+		1},
+	{"workers: {mode: busy}\n",
+		"workers.mode: value 'busy' is not allowed; allowed: " MODES "; correct the value",
+		1},
+	{"workers: {idle_us: 0}\n",
+		"workers.idle_us: value '0' is not allowed; allowed: 1 to 100000 (microseconds); "
+		"correct the value",
+		1},
+	{"workers:\n  mode: adaptive\n  idle_us: 100001\n",
+		"workers.idle_us: value '100001' is not allowed; allowed: 1 to 100000 "
+		"(microseconds); correct the value",
+		3},
+	/* modes of ports */
+	{PORT(", mode: sleep"),
+		"ports[0].mode: value 'sleep' is not allowed; allowed: " MODES
+		"; correct the value",
+		1},
+	{PORT(", mode: 0660"),
+		"ports[0].mode: value '0660' is not allowed; allowed: " MODES "; correct the value",
+		1},
+	{"ports: [{name: n, type: nic, device: d, mode: \"0660\"}]\n",
+		"ports[0].mode: value '0660' is not allowed; allowed: " MODES "; correct the value",
+		1},
+	{PORT(", socket_mode: 0660"),
+		"ports[0].socket_mode: key is not allowed for type guest with role connect (the "
+		"other side makes the socket); allowed: " CONNECT
+		"; remove the key, or change what it belongs to",
+		1},
+	{PORT(", role: listen, socket_mode: poll"),
+		"ports[0].socket_mode: value 'poll' is not allowed; allowed: an octal text "
+		"\"0000\" to \"0777\"; write for example socket_mode: \"0660\"",
+		1},
+	{PORT(", role: listen, mode: 0600, socket_mode: 0660"),
+		"ports[0].mode: value '0600' is not allowed beside 'socket_mode'; allowed: " MODES
+		"; remove one",
+		1},
+	/* calls to guests */
+	{PORT(", coalesce: {frames: 1025}"),
+		"ports[0].coalesce.frames: value '1025' is not allowed; allowed: 0 to 1024 "
+		"(frames); correct the value",
+		1},
+	{PORT(", coalesce: {frames: -1}"),
+		"ports[0].coalesce.frames: value '-1' is not allowed; allowed: 0 to 1024 "
+		"(frames); correct the value",
+		1},
+	{"ports:\n- name: p\n  type: guest\n  socket: s\n  coalesce:\n    us: 10001\n",
+		"ports[0].coalesce.us: value '10001' is not allowed; allowed: 0 to 10000 "
+		"(microseconds); correct the value",
+		6},
+	{PORT(", coalesce: {usec: 50}"),
+		"ports[0].coalesce.usec: unknown key; allowed: frames, us; did you mean 'us'?", 1},
+	{PORT(", coalesce: 50"),
+		"ports[0].coalesce: value '50' is not allowed; allowed: a mapping with the keys "
+		"frames, us; write 'key: value' pairs",
+		1},
+	{"ports: [{name: n, type: nic, device: d, coalesce: {us: 50}}]\n",
+		"ports[0].coalesce: key is not allowed for type nic; allowed: name, type, device, "
+		"queues, mtu, vlan, mode; remove the key, or change what it belongs to",
 		1},
 	/* bridges and cross-connects */
 	{PORTS "bridges:\n- {name: b, ports: [p, x]}\n",
@@ -372,8 +436,8 @@ static void bad_port_of_an_rpc_is_refused_without_a_file(void **state)
 		const char *message;
 	} ports[] = {
 		{"[]", "a list is not allowed; allowed: a mapping with the keys name, type, role, "
-		       "socket, owner, group, mode, device, queues, mtu, vlan, bridge; write 'key: "
-		       "value' pairs"},
+		       "socket, owner, group, socket_mode, device, queues, mtu, vlan, mode, "
+		       "coalesce, bridge; write 'key: value' pairs"},
 		{"{}", "name: key is missing; allowed: " NAMES "; add 'name: ...' here"},
 		{"{\"name\": \"p\", \"type\": \"guest\", \"socket\": \"s\", \"mtu\": 1}",
 			"mtu: value '1' is not allowed; allowed: 68 to 65535; correct the value"},
@@ -384,6 +448,12 @@ static void bad_port_of_an_rpc_is_refused_without_a_file(void **state)
 		{"{\"name\": \"p\", \"type\": \"guest\", \"socket\": \"s\", \"brigde\": \"b\"}",
 			"brigde: unknown key; allowed: " CONNECT
 			", bridge; did you mean 'bridge'?"},
+		{"{\"name\": \"p\", \"type\": \"guest\", \"socket\": \"s\", \"mode\": \"x\"}",
+			"mode: value 'x' is not allowed; allowed: " MODES "; correct the value"},
+		{"{\"name\": \"p\", \"type\": \"guest\", \"socket\": \"s\", \"coalesce\": "
+		 "{\"us\": \"50\"}}",
+			"coalesce.us: value '50' is not allowed; allowed: 0 to 10000 "
+			"(microseconds); write a plain decimal number, without quotes"},
 		{"{\"name\": \"p\", \"type\": \"guest\", \"socket\": \"s\\u0000x\"}",
 			"socket: value 's' is not allowed; allowed: a path of 1 to 107 bytes; "
 			"correct "

@@ -51,6 +51,8 @@ static void sample_with_every_kind_of_port_loads(void **state)
 	assert_int_equal(p[0].role, CONFIG_ROLE_LISTEN);
 	assert_string_equal(p[0].socket.path, "/run/ringway/vm1.sock");
 	assert_int_equal(p[0].socket.mode, 0660);
+	assert_int_equal(p[0].mode, CONFIG_MODE_ADAPTIVE);
+	assert_int_equal(p[0].coalesce_us, 0);
 	assert_int_equal(p[0].queue_pairs, 16);
 	assert_int_equal(p[0].mtu, 0);
 	assert_int_equal(p[0].vlan.kind, CONFIG_VLAN_NONE);
@@ -123,6 +125,8 @@ static void samples_of_the_other_kinds_load(void **state)
 	assert_int_equal(c->ports[0].bridge_index, -1);
 	assert_string_equal(c->ports[0].socket.group, "kvm");
 	assert_int_equal(c->ports[0].mtu, 9000);
+	assert_int_equal(c->ports[0].socket.mode, 0660);
+	assert_int_equal(c->workers.mode, CONFIG_MODE_POLL);
 	assert_int_equal(c->memory.mb, 512);
 	config_free(c);
 }
@@ -134,6 +138,8 @@ static void empty_file_gives_every_default(void **state)
 	assert_int_equal(c->n_ports, 0);
 	assert_int_equal(c->n_bridges, 0);
 	assert_int_equal(c->workers.n_cpus, 0);
+	assert_int_equal(c->workers.mode, CONFIG_MODE_ADAPTIVE);
+	assert_int_equal(c->workers.idle_us, 200);
 	assert_string_equal(c->control.path, CONFIG_CONTROL_SOCKET);
 	assert_int_equal(c->control.mode, 0660);
 	config_free(c);
@@ -188,6 +194,69 @@ static void mode_and_cpus_may_be_written_without_quotes(void **state)
 	config_free(c);
 }
 
+static void worker_and_port_say_when_to_sleep_and_a_guest_when_to_be_called(void **state)
+{
+	struct config *c = load_text(
+		"workers: {mode: interrupt, idle_us: 100000}\n"
+		"ports:\n"
+		"- {name: a, type: guest, socket: a, mode: poll, coalesce: {frames: 1024, us: "
+		"10000}}\n"
+		"- {name: b, type: nic, device: d, mode: interrupt}\n"
+		"- {name: c, type: guest, socket: c, role: listen, coalesce: {us: 50}, "
+		"mode: adaptive, socket_mode: 0600}\n");
+
+	assert_int_equal(c->workers.mode, CONFIG_MODE_INTERRUPT);
+	assert_int_equal(c->workers.idle_us, 100000);
+	assert_int_equal(c->ports[0].mode, CONFIG_MODE_POLL);
+	assert_int_equal(c->ports[0].coalesce_frames, 1024);
+	assert_int_equal(c->ports[0].coalesce_us, 10000);
+	assert_int_equal(c->ports[1].mode, CONFIG_MODE_INTERRUPT);
+	assert_int_equal(c->ports[2].mode, CONFIG_MODE_ADAPTIVE);
+	assert_int_equal(c->ports[2].coalesce_frames, 0);
+	assert_int_equal(c->ports[2].coalesce_us, 50);
+	assert_int_equal(c->ports[2].socket.mode, 0600);
+	config_free(c);
+}
+
+static void one_of_workers_keys_leaves_the_others_at_their_defaults(void **state)
+{
+	struct config *c = load_text("workers: {idle_us: 1}\n"
+				     "ports: [{name: a, type: nic, device: d}]\n");
+
+	assert_int_equal(c->workers.mode, CONFIG_MODE_ADAPTIVE);
+	assert_int_equal(c->workers.idle_us, 1);
+	assert_int_equal(c->ports[0].mode, CONFIG_MODE_ADAPTIVE);
+	config_free(c);
+}
+
+/* Files written before ports had modes. */
+static void octal_mode_of_a_listening_port_is_its_sockets(void **state)
+{
+	struct config *c =
+		load_text("ports:\n"
+			  "- {name: a, type: guest, socket: a, role: listen, mode: \"0600\"}\n"
+			  "- {name: b, type: guest, socket: b, role: listen}\n");
+
+	assert_int_equal(c->ports[0].socket.mode, 0600);
+	assert_int_equal(c->ports[0].mode, CONFIG_MODE_ADAPTIVE);
+	assert_int_equal(c->ports[1].socket.mode, 0660);
+	config_free(c);
+}
+
+static void modes_have_names_and_names_have_modes(void **state)
+{
+	enum config_mode mode = CONFIG_MODE_ADAPTIVE;
+
+	for (int i = CONFIG_MODE_POLL; i <= CONFIG_MODE_INTERRUPT; i++) {
+		assert_true(config_mode_parse(config_mode_name((enum config_mode)i), &mode));
+		assert_int_equal(mode, i);
+	}
+	assert_false(config_mode_parse("Poll", &mode));
+	assert_false(config_mode_parse(NULL, &mode));
+	assert_int_equal(mode, CONFIG_MODE_INTERRUPT);
+	assert_string_equal(config_mode_name(CONFIG_MODE_POLL), "poll");
+}
+
 static void limits_of_ports_and_bridges_can_be_reached(void **state)
 {
 	char *text = malloc(1 << 20);
@@ -211,9 +280,10 @@ static void limits_of_ports_and_bridges_can_be_reached(void **state)
 
 static void port_of_an_rpc_reads_as_one_of_a_file(void **state)
 {
-	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:i, s:{s:[i,s]}, s:s}", "name", "vm9",
-		"type", "guest", "socket", "/run/vm9.sock", "role", "listen", "queues", 2, "vlan",
-		"trunk", 5, "7-8", "bridge", "br0");
+	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:i, s:{s:[i,s]}, s:s, s:s, s:{s:i,s:i}}",
+		"name", "vm9", "type", "guest", "socket", "/run/vm9.sock", "role", "listen",
+		"queues", 2, "vlan", "trunk", 5, "7-8", "bridge", "br0", "mode", "interrupt",
+		"coalesce", "frames", 32, "us", 50);
 	struct config_error error;
 	struct config_port port;
 	char text[64];
@@ -224,6 +294,9 @@ static void port_of_an_rpc_reads_as_one_of_a_file(void **state)
 	assert_string_equal(port.name, "vm9");
 	assert_string_equal(port.bridge_name, "br0");
 	assert_int_equal(port.queue_pairs, 2);
+	assert_int_equal(port.mode, CONFIG_MODE_INTERRUPT);
+	assert_int_equal(port.coalesce_frames, 32);
+	assert_int_equal(port.coalesce_us, 50);
 	assert_int_equal(port.line, 0);
 	assert_int_equal(port.bridge_index, -1);
 	assert_string_equal(config_vlan_to_text(&port.vlan, text, sizeof(text)), "trunk 5,7-8");
@@ -261,6 +334,10 @@ int main(void)
 		cmocka_unit_test(bridges_may_come_before_the_ports_they_name),
 		cmocka_unit_test(trunk_takes_numbers_and_ranges_and_always_carries_its_native_vlan),
 		cmocka_unit_test(mode_and_cpus_may_be_written_without_quotes),
+		cmocka_unit_test(worker_and_port_say_when_to_sleep_and_a_guest_when_to_be_called),
+		cmocka_unit_test(one_of_workers_keys_leaves_the_others_at_their_defaults),
+		cmocka_unit_test(octal_mode_of_a_listening_port_is_its_sockets),
+		cmocka_unit_test(modes_have_names_and_names_have_modes),
 		cmocka_unit_test(limits_of_ports_and_bridges_can_be_reached),
 		cmocka_unit_test(port_of_an_rpc_reads_as_one_of_a_file),
 		cmocka_unit_test(missing_file_and_directory_are_named),

@@ -84,7 +84,7 @@ static void counters_are_summed_over_the_workers(void **state)
 	json_t *json;
 
 	memset(&port, 0, sizeof(port));
-	assert_int_equal(port_init(&port, &ops, "p", 3), 0);
+	assert_int_equal(port_init(&port, &ops, NULL, "p", 3), 0);
 	port.counters[0].rx_packets = 1;
 	port.counters[PORT_MAX_WORKERS - 1].rx_packets = 2;
 	port.counters[5].drops[DROP_GUEST_NO_BUFFERS] = 4;

@@ -50,9 +50,9 @@ static int group_teardown(void **state)
 
 static void nouns_and_verbs_come_from_the_table(void **state)
 {
-	expect("", "port\nbridge\nfdb\nworker\nstats\n");
+	expect("", "port\nbridge\nfdb\nworker\nstats\ntop\n");
 	expect("p", "port\n");
-	expect("port|", "show\nadd\nremove\n");
+	expect("port|", "show\nadd\nremove\nmode\ncoalesce\n");
 	expect("port|re", "remove\n");
 	expect("-j|bridge|s", "show\n");
 	expect("nonsense|", "");
@@ -81,7 +81,8 @@ static void names_are_asked_from_the_daemon(void **state)
 	expect("bridge|show|b", "br0\n");
 	/* one name is enough */
 	expect("port|show|vm1|", "");
-	expect("worker|show|", "");
+	expect("worker|show|", "0\n1\n");
+	expect("worker|ping|1", "1\n");
 	snprintf(line, sizeof(line), "-s|%s|port|show|v", fake.path);
 	expect_at("/no/such.sock", line, "vm1\n");
 }
@@ -106,6 +107,21 @@ static void keys_values_and_bridges_of_port_add_are_offered(void **state)
 	/* given once is enough */
 	expect("port|add|vm9|type=nic|t", "");
 	expect("port|add|vm9|mtu=9000|m", "mode=\n");
+	expect("port|add|vm9|coal", "coalesce.frames=\ncoalesce.us=\n");
+}
+
+static void arguments_are_offered_by_their_place(void **state)
+{
+	expect("port|mode|v", "vm1\n");
+	expect("port|mode|vm1|", "poll\nadaptive\ninterrupt\n");
+	expect("port|mode|vm1|i", "interrupt\n");
+	expect("port|mode|vm1|poll|", "");
+	expect("port|coalesce|vm1|", "frames=\nus=\n");
+	expect("port|coalesce|vm1|us=50|", "frames=\n");
+	/* all workers, or one */
+	expect("worker|mode|", "poll\nadaptive\ninterrupt\n0\n1\n");
+	expect("worker|mode|1|a", "adaptive\n");
+	expect("top|", "interval=\ncount=\n");
 }
 
 int main(void)
@@ -116,6 +132,7 @@ int main(void)
 		cmocka_unit_test(names_are_asked_from_the_daemon),
 		cmocka_unit_test(daemon_that_is_not_there_offers_nothing),
 		cmocka_unit_test(keys_values_and_bridges_of_port_add_are_offered),
+		cmocka_unit_test(arguments_are_offered_by_their_place),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -22,9 +22,12 @@ expect()
 	fi
 }
 
-expect "" port bridge fdb worker stats
+expect "" port bridge fdb worker stats top
 expect "po" port
-expect "port " show add remove
+expect "port " show add remove mode coalesce
+expect "worker mode a" adaptive
+expect "port coalesce vm1 fr" frames=
+expect "top int" interval=
 expect "-j  port   sh" show
 expect "port add vm9 type=guest ro" role=
 # readline replaces only what follows '='

@@ -74,12 +74,13 @@ static void every_show_command_prints_text_and_the_same_result_as_json(void **st
 	size_t n = 0;
 
 	for (size_t i = 0; i < n_commands; i++) {
-		json_t *expected = fake_daemon_result(commands[i].method), *got;
+		json_t *expected, *got;
 		char line[128];
 		struct run r;
 
-		if (commands[i].render == NULL)
+		if (commands[i].render == NULL || commands[i].is_live)
 			continue;
+		expected = fake_daemon_result(commands[i].method);
 		snprintf(line, sizeof(line), "%s %s", commands[i].noun,
 			commands[i].verb ? commands[i].verb : "");
 		r = run(line);
@@ -101,7 +102,7 @@ static void every_show_command_prints_text_and_the_same_result_as_json(void **st
 		free(r.err);
 		n++;
 	}
-	assert_int_equal(n, 5);
+	assert_int_equal(n, 6);
 }
 
 static void port_show_with_a_name_shows_that_port_in_full(void **state)
@@ -125,6 +126,44 @@ static void port_add_sends_typed_and_nested_values_and_prints_nothing(void **sta
 		"{\"name\":\"vm9\",\"type\":\"guest\",\"queues\":4,"
 		"\"vlan\":{\"trunk\":[10,\"20-29\"],\"native\":7},\"mode\":\"0660\"}\n",
 		"");
+}
+
+static void modes_and_coalescing_are_sent_as_the_daemon_takes_them(void **state)
+{
+	expect("worker mode poll", CTL_DONE, "", "");
+	expect("-j worker mode 1 interrupt", CTL_DONE, "{\"id\":1,\"mode\":\"interrupt\"}\n", "");
+	expect("-j worker mode poll", CTL_DONE, "{\"mode\":\"poll\"}\n", "");
+	expect("-j port mode vm1 adaptive", CTL_DONE, "{\"name\":\"vm1\",\"mode\":\"adaptive\"}\n",
+		"");
+	expect("-j port coalesce vm1 frames=32 us=50", CTL_DONE,
+		"{\"name\":\"vm1\",\"frames\":32,\"us\":50}\n", "");
+}
+
+static void worker_show_with_an_id_shows_that_worker_in_full(void **state)
+{
+	struct run r = run("worker show 1");
+	json_t *got, *workers;
+
+	assert_int_equal(r.status, CTL_DONE);
+	assert_non_null(strstr(r.out, "CPU:               3\n"));
+	assert_non_null(strstr(r.out, "\nanswering control: -\n"));
+	free(r.out);
+	free(r.err);
+	r = run("-j worker show 1");
+	got = json_loads(r.out, 0, NULL);
+	workers = json_object_get(got, "workers");
+	assert_int_equal(json_array_size(workers), 1);
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(workers, 0), "cpu")), 3);
+	assert_int_equal(json_integer_value(json_object_get(got, "tsc_hz")), 2000000000);
+	json_decref(got);
+	free(r.out);
+	free(r.err);
+	expect("worker show 7", CTL_REFUSED, "",
+		"ringwayctl: id: value '7' is not allowed; allowed: 0, 1; see 'ringwayctl worker "
+		"show'\n");
+	expect("worker show one", CTL_REFUSED, "",
+		"ringwayctl: id: value 'one' is not allowed; allowed: 0, 1; see 'ringwayctl worker "
+		"show'\n");
 }
 
 static void refusal_of_the_daemon_is_status_1_with_its_line(void **state)
@@ -162,15 +201,30 @@ static void usage_errors_are_status_2_and_say_what_is_allowed(void **state)
 	} rows[] = {
 		{"", "command is missing; see 'ringwayctl --help'"},
 		{"prot show",
-			"command 'prot' is unknown; allowed: port, bridge, fdb, worker, stats; "
+			"command 'prot' is unknown; allowed: port, bridge, fdb, worker, stats, "
+			"top; "
 			"see 'ringwayctl --help'"},
-		{"port", "command 'port' is not complete; allowed after it: show, add, remove; see "
-			 "'ringwayctl --help'"},
-		{"port list",
-			"command 'port list' is unknown; allowed after 'port': show, add, remove"},
+		{"port", "command 'port' is not complete; allowed after it: show, add, remove, "
+			 "mode, coalesce; see 'ringwayctl --help'"},
+		{"port list", "command 'port list' is unknown; allowed after 'port': show, add, "
+			      "remove, mode, coalesce"},
 		{"port show vm1 vm2",
 			"'vm2' is one word too many; usage: ringwayctl port show [NAME]"},
-		{"worker show 1", "'1' is one word too many; usage: ringwayctl worker show"},
+		{"worker show 1 2", "'2' is one word too many; usage: ringwayctl worker show [ID]"},
+		{"worker mode", "MODE is missing; usage: ringwayctl worker mode [ID] MODE"},
+		{"port mode vm1", "MODE is missing; usage: ringwayctl port mode NAME MODE"},
+		{"port coalesce",
+			"NAME is missing; usage: ringwayctl port coalesce NAME [frames=N] [us=N]"},
+		{"port coalesce vm1 50",
+			"'50' is not allowed; allowed: KEY=VALUE, such as frames=4"},
+		{"top interval=0.05", "interval: value '0.05' is not allowed; allowed: 0.1 to 3600 "
+				      "(seconds), such as interval=0.5"},
+		{"top interval=1e2", "interval: value '1e2' is not allowed; allowed: 0.1 to 3600 "
+				     "(seconds), such as interval=0.5"},
+		{"top count=0", "count: value '0' is not allowed; allowed: 1 to 1000000000 "
+				"(intervals); leave it out to go on until interrupted"},
+		{"top delay=1", "'delay' is not allowed; allowed: interval, count; see 'ringwayctl "
+				"top --help'"},
 		{"stats vm1 x", "'x' is one word too many; usage: ringwayctl stats [PORT]"},
 		{"port remove", "NAME is missing; usage: ringwayctl port remove NAME"},
 		{"port add", "NAME is missing; usage: ringwayctl port add NAME KEY=VALUE..."},
@@ -205,8 +259,8 @@ static void help_names_every_command_and_every_key(void **state)
 	free(r.err);
 	r = run("port add -h");
 	assert_int_equal(r.status, CTL_DONE);
-	for (size_t i = 0; i < n_pair_keys; i++)
-		assert_non_null(strstr(r.out, pair_keys[i].name));
+	for (size_t i = 0; i < command_find("port", "add")->n_pairs; i++)
+		assert_non_null(strstr(r.out, command_find("port", "add")->pairs[i].name));
 	free(r.out);
 	free(r.err);
 	expect("--version", CTL_DONE, "ringwayctl " RINGWAY_VERSION "\n", "");
@@ -221,8 +275,13 @@ static void every_row_of_the_table_is_complete(void **state)
 		assert_non_null(c->summary);
 		assert_non_null(c->details);
 		assert_non_null(c->method);
-		assert_true((c->argument == NULL) == (c->parameter == NULL));
-		assert_true(c->argument != NULL || !c->is_argument_required);
+		for (size_t j = 0; j < ARGUMENTS_MAX; j++) {
+			const struct argument *a = &c->arguments[j];
+
+			assert_true((a->name == NULL) == (a->parameter == NULL));
+			assert_true(a->name != NULL || !a->is_required);
+		}
+		assert_true((c->pairs == NULL) == (c->n_pairs == 0));
 		assert_ptr_equal(command_find(c->noun, c->verb), c);
 	}
 }
@@ -233,6 +292,8 @@ int main(void)
 		cmocka_unit_test(every_show_command_prints_text_and_the_same_result_as_json),
 		cmocka_unit_test(port_show_with_a_name_shows_that_port_in_full),
 		cmocka_unit_test(port_add_sends_typed_and_nested_values_and_prints_nothing),
+		cmocka_unit_test(modes_and_coalescing_are_sent_as_the_daemon_takes_them),
+		cmocka_unit_test(worker_show_with_an_id_shows_that_worker_in_full),
 		cmocka_unit_test(refusal_of_the_daemon_is_status_1_with_its_line),
 		cmocka_unit_test(daemon_that_is_not_there_is_status_3_with_the_path),
 		cmocka_unit_test(usage_errors_are_status_2_and_say_what_is_allowed),

@@ -28,6 +28,7 @@ static const struct {
 		"{\"ports\":[{\"name\":\"vm1\",\"id\":0,\"type\":\"guest\",\"numa_node\":0,"
 		"\"vlan\":\"access 10\",\"link\":true,\"socket\":\"/run/ringway/vm1.sock\","
 		"\"role\":\"listen\",\"state\":\"running\",\"peer_pid\":4711,\"peer_uid\":64055,"
+		"\"mode\":\"adaptive\",\"coalesce\":{\"frames\":32,\"us\":50},"
 		"\"queue_pairs\":2,\"features\":[\"VERSION_1\",\"MRG_RXBUF\",\"RING_INDIRECT_"
 		"DESC\","
 		"\"RING_EVENT_IDX\",\"IN_ORDER\",\"CSUM\",\"MQ\"],"
@@ -36,7 +37,8 @@ static const struct {
 		"\"last_error\":null,\"connects\":3,"
 		"\"rings\":[{\"index\":0,\"dir\":\"rx\",\"size\":256,\"started\":true,\"enabled\":"
 		"true,"
-		"\"broken\":false,\"avail_idx\":512,\"used_idx\":256,\"worker\":0},"
+		"\"broken\":false,\"avail_idx\":512,\"used_idx\":256,\"worker\":0,"
+		"\"calls\":42,\"vector\":{\"masked\":true,\"pending\":true}},"
 		"{\"index\":1,\"dir\":\"tx\",\"size\":1024,\"started\":false,\"enabled\":false,"
 		"\"broken\":true,\"avail_idx\":65535,\"used_idx\":0,\"worker\":-1}],"
 		"\"counters\":{" VM1_COUNTERS "}},"
@@ -50,10 +52,32 @@ static const struct {
 	{"fdb.show", "{\"entries\":[{\"bridge\":\"br0\",\"vlan\":10,\"mac\":\"52:54:00:72:62:01\","
 		     "\"port\":\"vm1\",\"age_s\":4}]}"},
 	{"worker.show",
-		"{\"workers\":[{\"id\":0,\"cpu\":1,\"numa_node\":0,\"busy_cycles\":1000,"
-		"\"total_cycles\":4000,\"rounds\":77,\"packets\":10,"
-		"\"queues\":[{\"port\":\"vm1\",\"queue\":1},{\"port\":\"up0\",\"queue\":0}]}],"
+		"{\"workers\":[{\"id\":0,\"cpu\":1,\"numa_node\":0,\"mode\":\"adaptive\","
+		"\"state\":\"asleep\",\"idle_us\":200,\"window_us\":20,\"busy_cycles\":1000,"
+		"\"idle_cycles\":500,\"sleep_cycles\":2500,\"total_cycles\":4000,"
+		"\"rounds\":77,\"packets\":10,\"sleeps\":12,"
+		"\"wakeups\":{\"kick\":8,\"nic\":0,\"request\":3,\"timer\":1,\"spurious\":2},"
+		"\"penalties\":1,\"keeps_polling\":[],"
+		"\"wake_ns\":{\"n\":10,\"p50\":1500,\"p90\":12000,\"p99\":131072,"
+		"\"max\":1999999,"
+		"\"buckets\":[{\"below_ns\":1024,\"n\":1},{\"below_ns\":2048,\"n\":8},"
+		"{\"below_ns\":2097152,\"n\":1}]},"
+		"\"request_ns\":{\"n\":0,\"p50\":0,\"p90\":0,\"p99\":0,\"max\":0,\"buckets\":[]},"
+		"\"queues\":[{\"port\":\"vm1\",\"queue\":1,\"wakeups\":8,\"spurious\":2},"
+		"{\"port\":\"up0\",\"queue\":0,\"wakeups\":0,\"spurious\":0}]},"
+		"{\"id\":1,\"cpu\":3,\"numa_node\":0,\"mode\":\"adaptive\",\"state\":\"polling\","
+		"\"idle_us\":200,\"window_us\":200,\"busy_cycles\":100,\"idle_cycles\":3900,"
+		"\"sleep_cycles\":0,\"total_cycles\":4000,\"rounds\":4000,\"packets\":0,"
+		"\"sleeps\":0,"
+		"\"wakeups\":{\"kick\":0,\"nic\":0,\"request\":0,\"timer\":0,\"spurious\":0},"
+		"\"penalties\":0,\"keeps_polling\":[{\"port\":\"nic0\",\"queue\":0,"
+		"\"why\":\"net_af_packet has no receive interrupts\"}],"
+		"\"wake_ns\":{\"n\":0},\"request_ns\":{\"n\":0},"
+		"\"queues\":[{\"port\":\"nic0\",\"queue\":0,\"wakeups\":0,\"spurious\":0}]}],"
 		"\"tsc_hz\":2000000000}"},
+	{"worker.ping", "{\"workers\":[{\"id\":0,\"cpu\":1,\"round_trip_ns\":23456,"
+			"\"was_asleep\":true},"
+			"{\"id\":1,\"cpu\":3,\"round_trip_ns\":800,\"was_asleep\":false}]}"},
 	{"stats", "{\"ports\":[{\"name\":\"vm1\"," VM1_COUNTERS "},{\"name\":\"up0\"," UP0_COUNTERS
 		  "}]}"},
 };
@@ -121,7 +145,15 @@ static int handle_stats(
 	return 0;
 }
 
-static int handle_port_add(
+static int handle_worker_ping(
+	void *ctx, const json_t *params, json_t **result, struct control_error *error)
+{
+	*result = fake_daemon_result("worker.ping");
+	return 0;
+}
+
+/* What was asked for is the answer. */
+static int handle_echo(
 	void *ctx, const json_t *params, json_t **result, struct control_error *error)
 {
 	*result = json_deep_copy(params);
@@ -138,7 +170,11 @@ static int handle_port_remove(
 
 static const struct control_method methods[] = {
 	{"port.show", "", handle_port_show},
-	{"port.add", "", handle_port_add},
+	{"port.add", "", handle_echo},
+	{"port.mode", "", handle_echo},
+	{"port.coalesce", "", handle_echo},
+	{"worker.mode", "", handle_echo},
+	{"worker.ping", "", handle_worker_ping},
 	{"port.remove", "", handle_port_remove},
 	{"bridge.show", "", handle_bridge_show},
 	{"fdb.show", "", handle_fdb_show},

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A daemon with canned answers behind a real control socket, in a child process. Known are: ports
- * vm1 (guest) and up0 (NIC), bridge br0, a cross-connect, one worker. port.add answers with its
- * params; port.remove refuses.
+ * vm1 (guest) and up0 (NIC), bridge br0, a cross-connect, two workers. Methods that change
+ * something answer with their params; port.remove refuses.
  */
 #ifndef FAKE_DAEMON_H
 #define FAKE_DAEMON_H

@@ -6,7 +6,8 @@ page=$(mktemp)
 trap 'rm -f "$page"' EXIT
 "$1" __man >"$page"
 
-for words in "port show" "port add" "port remove" "bridge show" "fdb show" "worker show" stats vlan.trunk; do
+for words in "port show" "port add" "port remove" "bridge show" "fdb show" "worker show" stats vlan.trunk "port mode" \
+	"port coalesce" "worker mode" "worker ping" top interval; do
 	grep -q -F -- "$words" "$page" || { echo "'$words' is not in the manual page"; exit 1; }
 done
 if ! command -v groff >/dev/null; then

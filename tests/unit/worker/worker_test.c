@@ -131,7 +131,7 @@ static void source_init(uint16_t id, unsigned int n_rx, unsigned int n_tx)
 	struct source *source = &sources[id];
 
 	memset(source, 0, sizeof(*source));
-	assert_int_equal(port_init(&source->base, &source_ops, "source", id), 0);
+	assert_int_equal(port_init(&source->base, &source_ops, NULL, "source", id), 0);
 	source->n_rx = n_rx;
 	source->n_tx = n_tx;
 	for (uint16_t i = 0; i < 4; i++) {
@@ -141,7 +141,8 @@ static void source_init(uint16_t id, unsigned int n_rx, unsigned int n_tx)
 			.worker = -1,
 			.receive = source_receive,
 			.release = source_release,
-			.notify = source_notify_rx };
+			.notify = source_notify_rx,
+			.wake = { .fd = -1, .missing = "it always has frames", .channel = -1 } };
 		source->tx[i] = (struct tx_queue){ .port = &source->base,
 			.index = i,
 			.send = source_send,

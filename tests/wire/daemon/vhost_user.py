@@ -141,6 +141,10 @@ class Queue:
         """A 16-bit word of guest memory that is read and written in one access."""
         return ctypes.c_uint16.from_buffer(self.memory.map, self.memory.offset_of(gpa))
 
+    def notify(self):
+        """A kick, whether it is asked for or not: one too many is legal."""
+        os.eventfd_write(self.kick, 1)
+
     def n_calls(self):
         """How often the back end called since last asked."""
         try:
@@ -172,6 +176,7 @@ class Ring(Queue):
 
     def publish(self):
         self.word(self.avail + 2).value = self.avail_idx
+        self.notify()
 
     @property
     def used_idx(self):
@@ -255,6 +260,7 @@ class PackedRing(Queue):
             slot = place & 0x7fff
             self.memory.write(self.desc + 16 * slot, struct.pack('<QIH', gpa, size, buffer_id))
             self.flags(slot).value = flags | (AVAIL if place & 0x8000 else USED)
+        self.notify()
 
     def n_used(self):
         """Not how many, but whether there are any."""

@@ -10,6 +10,7 @@
 #define BRIDGE_FORWARD_H
 
 #include <bridge/fdb.h>
+#include <event/moderation.h>
 #include <port/offload.h>
 #include <port/port.h>
 
@@ -18,9 +19,10 @@ struct lane {
 	struct tx_queue *queue;
 	struct port_counters *counters; /* this worker's for the queue's port */
 	bool is_shared;                 /* another worker has a lane into the same queue */
-	bool is_dirty;                  /* something was sent since forward_notify() */
+	bool is_dirty;                  /* something was sent that forward_notify() has not signalled */
 	uint8_t needs;                  /* of all frames together */
 	uint16_t n;
+	struct event_moderation moderation;
 	struct frame *frames[FRAME_BURST];
 };
 
@@ -48,7 +50,7 @@ struct forwarder {
 	struct offload *offload;             /* the worker's */
 	unsigned int n_active, n_dirty;
 	uint16_t *active; /* lanes with frames waiting; room for every lane */
-	uint16_t *dirty;  /* lanes to notify */
+	uint16_t *dirty;  /* lanes to signal */
 	/* Pointers to the frames of the burst that begins with list[0], which is usually where the last one did. */
 	struct frame *list[FRAME_BURST];
 	/* frames[i] of the burst in its other form, with or without tag: each has only one. */
@@ -79,7 +81,10 @@ unsigned int cross_forward(struct forwarder *forwarder, const struct forward_por
 	uint16_t rx_queue_index, struct frame *frames, unsigned int n, uint8_t needs,
 	uint16_t *n_segments_done);
 
-/* Signals every queue something was sent to since the last call. The caller has called vring_fence() after that. */
-void forward_notify(struct forwarder *forwarder);
+/*
+ * Signals the queues something was sent to, those at least whose moderation says that it is due; `now` in TSC cycles. Others
+ * wait (n_dirty). The caller has called vring_fence() after the last of what was sent.
+ */
+void forward_notify(struct forwarder *forwarder, uint64_t now, bool everything);
 
 #endif

@@ -23,19 +23,23 @@
 #include <base/log.h>
 #include <base/unix_socket.h>
 
-#define CONFIG_PORTS_MAX          256
-#define CONFIG_BRIDGES_MAX        64
-#define CONFIG_CROSS_CONNECTS_MAX 128
-#define CONFIG_CPUS_MAX           1024 /* CPU numbers are 0..1023 */
-#define CONFIG_QUEUE_PAIRS_MAX    16
-#define CONFIG_NAME_MAX           31 /* bytes of a port's or bridge's name */
-#define CONFIG_USER_MAX           63 /* bytes of a user's or group's name */
-#define CONFIG_DEVICE_MAX         511
-#define CONFIG_VID_MIN            1
-#define CONFIG_VID_MAX            4094
-#define CONFIG_FILE_BYTES_MAX     (1024 * 1024)
+#define CONFIG_PORTS_MAX           256
+#define CONFIG_BRIDGES_MAX         64
+#define CONFIG_CROSS_CONNECTS_MAX  128
+#define CONFIG_CPUS_MAX            1024 /* CPU numbers are 0..1023 */
+#define CONFIG_QUEUE_PAIRS_MAX     16
+#define CONFIG_NAME_MAX            31 /* bytes of a port's or bridge's name */
+#define CONFIG_USER_MAX            63 /* bytes of a user's or group's name */
+#define CONFIG_DEVICE_MAX          511
+#define CONFIG_VID_MIN             1
+#define CONFIG_VID_MAX             4094
+#define CONFIG_FILE_BYTES_MAX      (1024 * 1024)
+#define CONFIG_IDLE_US_MAX         100000
+#define CONFIG_IDLE_US_DEFAULT     200
+#define CONFIG_COALESCE_FRAMES_MAX 1024
+#define CONFIG_COALESCE_US_MAX     10000
 
-#define CONFIG_CONTROL_SOCKET     "/run/ringway/control.sock"
+#define CONFIG_CONTROL_SOCKET      "/run/ringway/control.sock"
 
 enum config_port_type {
 	CONFIG_PORT_GUEST,
@@ -46,6 +50,17 @@ enum config_port_type {
 enum config_role {
 	CONFIG_ROLE_CONNECT,
 	CONFIG_ROLE_LISTEN,
+};
+
+/*
+ * When a worker sleeps. For the workers: never, when their queues are idle, or at once when nothing
+ * is left to do; poll and interrupt are stronger than what the ports say. For a port: how long its
+ * frames keep its worker awake: for ever, for the worker's idle window, not at all.
+ */
+enum config_mode {
+	CONFIG_MODE_POLL,
+	CONFIG_MODE_ADAPTIVE, /* default */
+	CONFIG_MODE_INTERRUPT,
 };
 
 enum config_vlan_kind {
@@ -84,9 +99,14 @@ struct config_port {
 				 are used, default 1 */
 	uint32_t mtu;         /* 68..65535, or 0: not given */
 	struct config_vlan vlan;
+	enum config_mode mode;
 	/* guest */
 	enum config_role role;
 	struct config_socket socket; /* owner, group and mode with CONFIG_ROLE_LISTEN only */
+	/* A call to the guest waits for so many frames, or so long after the first of them: the two
+	 * stand together, in this order. */
+	uint32_t coalesce_frames; /* 0..1024, default 0: no bound by frames */
+	uint32_t coalesce_us;     /* 0..10000, default 0: calls do not wait */
 	/* NIC: PCI address or virtual device with its arguments, as DPDK takes it */
 	char device[CONFIG_DEVICE_MAX + 1];
 	/* Where the port is used; -1: nowhere. At most one of the two is set. Indexes into struct
@@ -122,6 +142,14 @@ enum config_simd {
 	CONFIG_SIMD_AVX512,
 };
 
+/* What PCI devices signal by, for DPDK: its driver of the 82574 raises no receive interrupts by MSI-X. */
+enum config_vfio_intr {
+	CONFIG_VFIO_INTR_AUTO, /* MSI-X, or what the device has */
+	CONFIG_VFIO_INTR_MSIX,
+	CONFIG_VFIO_INTR_MSI,
+	CONFIG_VFIO_INTR_LEGACY,
+};
+
 enum config_hugepages {
 	CONFIG_HUGEPAGES_AUTO,  /* use them where there are enough, say so where not */
 	CONFIG_HUGEPAGES_NEVER, /* do not look */
@@ -132,6 +160,9 @@ struct config {
 		uint16_t *cpus;  /* in the order of the file, each once */
 		uint32_t n_cpus; /* 0: not given; the allowed CPUs but one */
 		enum config_simd simd;
+		enum config_mode mode;
+		uint32_t idle_us; /* 1..100000, default 200: with CONFIG_MODE_ADAPTIVE a worker
+				     that has found nothing for so long sleeps */
 	} workers;
 	struct config_port *ports;
 	uint32_t n_ports;
@@ -147,6 +178,9 @@ struct config {
 		enum config_hugepages hugepages;
 		uint32_t mb; /* 16..1048576, or 0: not given */
 	} memory;
+	struct {
+		enum config_vfio_intr vfio_intr;
+	} eal;
 };
 
 #define CONFIG_ERROR_MAX 1024
@@ -188,5 +222,16 @@ const char *config_vlan_to_text(const struct config_vlan *vlan, char *text, size
 /* The words of the file for a value; static strings. */
 const char *config_port_type_name(enum config_port_type type);
 const char *config_role_name(enum config_role role);
+const char *config_mode_name(enum config_mode mode);
+
+/* The word of the file, which is DPDK's as well. */
+const char *config_vfio_intr_name(enum config_vfio_intr kind);
+
+/* The value for a word of the file, for RPCs that take it alone; false: there is no such mode, and
+ * `*mode` is as it was. NULL is no mode. */
+bool config_mode_parse(const char *name, enum config_mode *mode);
+
+/* What may be written there, for messages. */
+#define CONFIG_MODE_ALLOWED "poll, adaptive, interrupt"
 
 #endif

@@ -26,6 +26,8 @@ struct guest_config {
 	unsigned int n_queue_pairs; /* 1..PORT_MAX_QUEUES, offered to the guest */
 	uint16_t mtu;               /* frames to the guest are held to it, the VMM tells the guest; 0: not limited */
 	struct port_vlan vlan;
+	enum port_mode mode;
+	struct port_coalesce coalesce; /* of calls */
 };
 
 /* Returns the port, listening or connecting, or NULL and one line in `error`. */

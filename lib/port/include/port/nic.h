@@ -22,6 +22,8 @@ struct nic_config {
 	unsigned int n_queues; /* 1..PORT_MAX_QUEUES; cut to what the device can do, which is logged */
 	uint16_t mtu;          /* 0: the device's */
 	struct port_vlan vlan;
+	enum port_mode mode;
+	bool is_msix; /* a PCI device signals by MSI-X, not by MSI or INTx */
 	struct rte_mempool *(*pool_of_node)(int numa_node); /* packet pool for a NUMA node */
 };
 

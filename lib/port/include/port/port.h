@@ -40,12 +40,24 @@ struct port_counters {
 	uint64_t drops[N_DROP_REASONS];
 } __attribute__((aligned(64)));
 
+/* How a queue wakes a worker that sleeps. */
+struct port_wake {
+	int fd;         /* becomes readable; -1: cannot, so that its worker must go on looking */
+	bool is_level;  /* no eventfd: it stays readable until all is received */
+	bool is_nic;    /* for the statistics: a NIC's interrupt, else a guest's kick */
+	const char *missing; /* why fd is -1; static */
+	/* lib/worker's, control thread. */
+	int channel;     /* -1: none */
+	uint64_t serial; /* of the last inventory that has the queue */
+};
+
 /* One direction of a port's queue as a worker sees it, embedded in the kind's own structure. */
 struct rx_queue {
 	struct port *port;
 	uint16_t index;  /* of the queue pair */
 	int numa_node;   /* where its ring memory lies, -1 unknown */
 	int worker;      /* who polls it, -1 nobody yet; control thread only */
+	bool is_armed;   /* its worker's: arm() was called last with true */
 	/*
 	 * Puts up to max (<= FRAME_BURST) frames, the oldest first, into batch->frames and returns how many. Frames that
 	 * cannot be forwarded are dropped and counted inside and do not appear. 0: nothing to do, and no release either.
@@ -63,6 +75,15 @@ struct rx_queue {
 	 * since the last of them.
 	 */
 	void (*notify)(struct rx_queue *queue);
+	/*
+	 * Sleeping, for a worker that has nothing else to do either: arm(true) asks the far side to tell when there is
+	 * something to receive, arm(false) that it be spared. Between arm(true) and sleep the worker calls vring_fence() and then
+	 * is_ready(), which says whether there is something already, what nobody will tell any more.
+	 */
+	void (*arm)(struct rx_queue *queue, bool wanted);
+	bool (*is_ready)(struct rx_queue *queue);
+	/* Set by the control half while no worker knows the queue. */
+	struct port_wake wake;
 };
 
 struct tx_queue {
@@ -131,12 +152,29 @@ struct port_ops {
 	void (*destroy)(struct port *port);
 };
 
+/* How long a port's frames keep the worker awake that serves it. */
+enum port_mode {
+	PORT_MODE_POLL,      /* for ever: a worker with such a port does not sleep */
+	PORT_MODE_ADAPTIVE,  /* for the worker's idle window */
+	PORT_MODE_INTERRUPT, /* not at all */
+};
+
+/* A signal waits until so many frames were moved since the last one, or so long after the first of them. */
+struct port_coalesce {
+	uint32_t frames; /* 0..1024, 0: no bound */
+	uint32_t us;     /* 0..10000, 0: no waiting */
+};
+
 struct port {
 	char name[PORT_NAME_SIZE];
 	uint16_t id; /* 0..PORT_MAX-1, unique among living ports; not reused before every worker has a new plan */
 	uint16_t mtu;   /* longest IP packet in bytes, 0: not limited */
 	const struct port_ops *ops;
+	const struct port_host *host;
 	struct port_vlan vlan;
+	/* Workers follow a change with their next plan. */
+	enum port_mode mode;
+	struct port_coalesce coalesce;
 	struct port_counters *counters; /* [PORT_MAX_WORKERS] */
 };
 
@@ -149,9 +187,19 @@ struct port_host {
 	void (*changed)(void *ctx);
 	/* The same, but only queues were added: returns at once, workers take them up in their next round. */
 	void (*offered)(void *ctx);
+	/* Workers, on their way out of trouble: has the port's tick() called soon, instead of after its usual time. */
+	void (*alarm)(void *ctx, struct port *port);
 	void *ctx;
 	struct event_base *events; /* control thread's loop */
 };
+
+/* Workers: as port_host.alarm, once as long as `is_said`, which is the queue's, says so. */
+static inline void port_alarm(struct port *port, bool *is_said)
+{
+	if (__atomic_exchange_n(is_said, true, __ATOMIC_RELAXED))
+		return;
+	port->host->alarm(port->host->ctx, port);
+}
 
 /* Sums over the workers. */
 void port_counters_sum(const struct port *port, struct port_counters *sum);
@@ -160,7 +208,8 @@ void port_counters_sum(const struct port *port, struct port_counters *sum);
 json_t *port_counters_json(const struct port *port);
 
 /* Fills the common fields; allocates the counters on `numa_node` (-1: any). -ENOMEM. */
-int port_init(struct port *port, const struct port_ops *ops, const char *name, uint16_t id);
+int port_init(struct port *port, const struct port_ops *ops, const struct port_host *host,
+	const char *name, uint16_t id);
 
 /* Releases what port_init() allocated; for the kinds' destroy. */
 void port_fini(struct port *port);

@@ -68,6 +68,12 @@ enum vu_close_reason {
 struct vu_backend_ops {
 	void (*quiesce)(void *ctx);
 	void (*resume)(void *ctx);
+	/*
+	 * Between quiesce and resume: the driver of this running ring is to be called once, by the descriptor that the ring
+	 * has at resume. For whoever served the ring before may have gone with a call not made, and a call made on a
+	 * descriptor that is replaced may never be seen; one too many is legal. NULL: the session signals the descriptor.
+	 */
+	void (*call)(void *ctx, unsigned int index);
 	/* SEND_RARP: broadcast a RARP for this 6-byte MAC from the port. May be NULL. */
 	void (*send_rarp)(void *ctx, const uint8_t *mac);
 	/* NET_SET_MTU: 68..65535, already checked. May be NULL. */

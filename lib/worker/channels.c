@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What connects a worker that may sleep with the others: event channels of its queues, its slot, its news. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include <base/log.h>
+
+#include "worker_private.h"
+
+/* Every receive queue there can be, and the slot. */
+#define CHANNELS_MAX (PORT_MAX * PORT_MAX_QUEUES + 1)
+
+#define NEWS_MAX 256
+
+int channels_start(struct worker *worker, struct event_set *answers, char *error, size_t error_size)
+{
+	struct event_channel_config request = { .cause = EVENT_REQUEST };
+	char name[RTE_RING_NAMESIZE];
+
+	snprintf(name, sizeof(name), "news_%u", worker->spec.id);
+	worker->news = rte_ring_create(name, NEWS_MAX, worker->spec.numa_node, RING_F_SP_ENQ | RING_F_SC_DEQ);
+	worker->events = event_set_create(CHANNELS_MAX);
+	if (worker->news == NULL || worker->events == NULL) {
+		snprintf(error, error_size, "worker %u: out of memory", worker->spec.id);
+		return -1;
+	}
+	if (slot_open(&worker->slot) != 0) {
+		snprintf(error, error_size,
+			"worker %u: no file descriptors left; raise the limit of open files (ulimit -n)",
+			worker->spec.id);
+		return -1;
+	}
+	request.fd = worker->slot.worker_fd;
+	worker->request_channel = event_channel_open(worker->events, &request);
+	request.fd = worker->slot.control_fd;
+	worker->answer_channel = event_channel_open(answers, &request);
+	if (worker->request_channel < 0 || worker->answer_channel < 0) {
+		snprintf(error, error_size, "worker %u: cannot watch its request slot: %s",
+			worker->spec.id, strerror(-RTE_MIN(worker->request_channel, worker->answer_channel)));
+		return -1;
+	}
+	worker->n_channels = (unsigned int)worker->request_channel + 1;
+	return 0;
+}
+
+void channels_stop(struct worker *worker)
+{
+	event_set_destroy(worker->events);
+	slot_close(&worker->slot);
+	rte_ring_free(worker->news);
+}
+
+void channels_open(struct worker *worker, const struct plan_inventory *inventory)
+{
+	for (unsigned int i = 0; i < inventory->n_rx; i++) {
+		struct rx_queue *queue = inventory->rx[i];
+		const struct event_channel_config config = {
+			.fd = queue->wake.fd,
+			.cause = queue->wake.is_nic ? EVENT_NIC : EVENT_KICK,
+			.is_level = queue->wake.is_level,
+			.owner = queue,
+		};
+
+		if (queue->worker != (int)worker->spec.id || queue->wake.fd < 0 || queue->wake.channel >= 0)
+			continue;
+		queue->wake.channel = event_channel_open(worker->events, &config);
+		if (queue->wake.channel < 0)
+			log_warn("port %s: queue %u cannot wake its worker, which goes on polling: %s",
+				queue->port->name, queue->index, strerror(-queue->wake.channel));
+		else if ((unsigned int)queue->wake.channel >= worker->n_channels)
+			worker->n_channels = (unsigned int)queue->wake.channel + 1;
+	}
+}
+
+void channels_close(struct worker *worker, const struct plan_inventory *inventory)
+{
+	for (unsigned int id = 0; id < worker->n_channels; id++) {
+		struct rx_queue *queue =
+			(struct rx_queue *)(uintptr_t)event_channel_owner(worker->events, (int)id);
+
+		if (queue == NULL || queue->wake.serial == inventory->serial)
+			continue;
+		event_channel_close(worker->events, (int)id);
+		queue->wake.channel = -1;
+	}
+}
+
+/* A piece of news is one word: it fits into the ring's slot for a pointer. */
+static void *news_pack(const struct worker_news *news)
+{
+	return (void *)((uintptr_t)news->kind << 48 | (uintptr_t)news->worker << 32 |
+			(uintptr_t)news->port << 16 | news->queue);
+}
+
+static void news_unpack(const void *word, struct worker_news *news)
+{
+	uintptr_t bits = (uintptr_t)word;
+
+	*news = (struct worker_news){
+		.kind = (enum worker_news_kind)(bits >> 48),
+		.worker = (uint16_t)(bits >> 32),
+		.port = (uint16_t)(bits >> 16),
+		.queue = (uint16_t)bits,
+	};
+}
+
+void news_tell(struct worker *worker, enum worker_news_kind kind, uint16_t port, uint16_t queue)
+{
+	const struct worker_news news = {
+		.kind = kind,
+		.worker = (uint16_t)worker->spec.id,
+		.port = port,
+		.queue = queue,
+	};
+
+	/* A full ring has been told of and not been read yet; what is lost, ports' regular visits find. */
+	if (rte_ring_enqueue(worker->news, news_pack(&news)) == 0)
+		eventfd_write(worker->news_fd, 1);
+}
+
+bool workers_next_news(struct workers *workers, struct worker_news *news)
+{
+	void *word;
+
+	for (unsigned int id = 0; id < workers->n; id++) {
+		if (rte_ring_dequeue(workers->worker[id]->news, &word) == 0) {
+			news_unpack(word, news);
+			return true;
+		}
+	}
+	return false;
+}
+
+int workers_news_fd(const struct workers *workers)
+{
+	return workers->news_fd;
+}
