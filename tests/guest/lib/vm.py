@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """QEMU guests under TCG with a shell on their second serial port."""
+import itertools
 import re
 import socket
 import time
@@ -35,7 +36,7 @@ def vhost_user_nic(index, path, mac, role="listen", queues=1, properties="", rec
 class Vm:
 	"""A QEMU process and the way to type into its guest."""
 
-	def __init__(self, bed, name, arguments, qemu=None, memory_mb=256, smp=1, accel="tcg,thread=multi", cpu="max"):
+	def __init__(self, bed, name, arguments, qemu=None, memory_mb=256, smp=1, accel="tcg,thread=multi", cpu="max", host_cpus=None):
 		self.bed = bed
 		self.name = name
 		self.console = bed.path(f"{name}.console")
@@ -55,7 +56,7 @@ class Vm:
 			"-object", f"memory-backend-memfd,id=memory,size={memory_mb}M,share=on", "-numa", "node,memdev=memory",
 			"-serial", f"file:{self.console}",
 			"-chardev", f"socket,id=agent,path={agent_path}", "-serial", "chardev:agent",
-			*arguments])
+			*arguments], cpus=host_cpus)
 
 	def console_text(self):
 		return self.console.read_text(errors="replace") if self.console.exists() else ""
@@ -108,6 +109,21 @@ class Vm:
 			raise Failure(f"{self.name}: '{command}' ended with {match.group(2)}: {output.strip()[-300:]}")
 		return output
 
+	def interrupts(self, pattern):
+		"""The sum of the counts of the matching lines of /proc/interrupts."""
+		return sum(self.interrupts_by_name(pattern).values())
+
+	def interrupts_by_name(self, pattern):
+		"""{what the pattern matched: count, of all CPUs} from /proc/interrupts."""
+		counts = {}
+		for line in self.run("cat /proc/interrupts").splitlines():
+			match = re.search(pattern, line)
+			if match:
+				# A count per CPU stands between the interrupt's number and its controller's name.
+				words = itertools.takewhile(str.isdigit, line.split()[1:])
+				counts[match.group(0)] = counts.get(match.group(0), 0) + sum(int(word) for word in words)
+		return counts
+
 	def kill(self):
 		self.process.kill()
 		self._hang_up()
@@ -156,24 +172,16 @@ class LinuxGuest(Vm):
 		bits = self.run(f"cat /sys/class/net/{device}/device/features").strip()
 		return {bit for bit, value in enumerate(bits) if value == "1"}
 
-	def interrupts(self, pattern):
-		"""The sum of the counts of the matching lines of /proc/interrupts."""
-		total = 0
-		for line in self.run("cat /proc/interrupts").splitlines():
-			if re.search(pattern, line):
-				total += sum(int(word) for word in line.split()[1:] if word.isdigit())
-		return total
-
 
 class HostGuest(Vm):
 	"""A guest on this machine's own root file system (changes stay in the guest), with every module of its kernel."""
 
-	def __init__(self, bed, name, share, **more):
+	def __init__(self, bed, name, share, machine="q35", kernel_arguments="", arguments=(), **more):
 		shares = []
 		for tag, path, access in (("host", "/", ",readonly=on,multidevs=remap"), ("work", share, ""),
 				("modules", bed.cache / "modules", ",readonly=on")):
 			shares += ["-fsdev", f"local,id={tag},path={path},security_model=none{access}",
 				"-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
 		super().__init__(bed, name, [
-			"-M", "q35", "-kernel", bed.cache / "vmlinux", "-initrd", bed.cache / "initrd.gz",
-			"-append", f"{KERNEL_ARGUMENTS} root=host share={share}", *shares], **more)
+			"-M", machine, "-kernel", bed.cache / "vmlinux", "-initrd", bed.cache / "initrd.gz",
+			"-append", f"{KERNEL_ARGUMENTS} root=host share={share} {kernel_arguments}", *shares, *arguments], **more)

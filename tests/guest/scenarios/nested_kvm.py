@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Under KVM, nested in an emulated machine: Ringway's calls reach the guest as MSI-X through real irqfds.
+"""Under KVM, nested in an emulated machine: calls reach the guest as MSI-X through real irqfds, kicks wake the worker.
 
 The outer guest is emulated with AMD's virtualization extension and runs on this machine's root file system; inside it
 nested_kvm_inside starts Ringway and a guest of its own with -accel kvm.
@@ -15,7 +15,9 @@ INSIDE_S = 400
 def run(bed):
 	share = bed.path("inside")
 	share.mkdir()
-	outer = HostGuest(bed, "outer", share, memory_mb=2048, smp=2)
+	outer = HostGuest(bed, "outer", share, memory_mb=2048, smp=2,
+		# The only worker is inside.
+		host_cpus={*bed.guest_cpus, bed.worker_cpu})
 	outer.wait_booted()
 	outer.run("modprobe kvm_amd && modprobe tun")
 	reference = "RINGWAY_REFERENCE=1" if os.environ.get("RINGWAY_REFERENCE") else ""

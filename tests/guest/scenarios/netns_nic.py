@@ -2,7 +2,8 @@
 """A Linux guest talks to Linux namespaces through NIC ports: ping and iperf3 both ways over af_packet and over tap.
 
 The guest has two NICs, each on a bridge with one NIC port. It negotiates all offloads; neither af_packet nor tap has
-any, so that whatever the guest leaves undone in a frame must be done before the frame leaves the switch.
+any, so that whatever the guest leaves undone in a frame must be done before the frame leaves the switch. The worker polls
+as long as it serves af_packet, which has no interrupts, and without it sleeps between the pings that come by tap.
 """
 import json
 
@@ -10,8 +11,10 @@ from lib.bed import check, wait_until
 from lib.net import add_peer_namespace, in_namespace
 from lib.ringway import guest_port, nic_port, start_switch
 from lib.vm import LinuxGuest, vhost_user_nic
+from lib.worker import Interval, check_quiet, worker_state
 
 IPERF_S = 2
+PINGS = 20
 MIN_MBIT = 1  # that data flows; how fast it does is no subject on a shared machine
 NAMESPACE = "peer"
 # guest's address, the other side's address
@@ -30,6 +33,20 @@ def iperf(bed, guest, address, prefix, label):
 	server.kill()
 	check(min(rates) >= MIN_MBIT, f"{label}: {rates[0]:.1f} Mb/s out, {rates[1]:.1f} Mb/s in")
 	bed.figure(f"{label} {rates[0]:.0f} Mb/s out, {rates[1]:.0f} in")
+
+
+def check_sleep(bed, switch, guest):
+	"""As long as af_packet is there the worker must poll; without it, it sleeps until the tap or the guest wakes it."""
+	before = worker_state(switch)
+	reasons = Interval.since(before, switch).keeps_polling()
+	check(list(reasons) == [("up0", 0)] and reasons["up0", 0], f"with af_packet keeps_polling is {reasons}")
+	switch.ctl("port", "remove", "up0")
+	before = worker_state(switch)
+	bed.run("ping", "-c", PINGS, "-i", 0.1, "-W", 2, TAP_NET[0])
+	guest.ping(TAP_NET[1])
+	interval = Interval.since(before, switch)
+	check_quiet(interval, "pings by tap", {"tap0": "nic", "vm2": "kick"}, PINGS // 2)
+	bed.figure(f"pings by tap: {interval}")
 
 
 def run(bed):
@@ -53,5 +70,7 @@ def run(bed):
 		guest.ping(address[1], size=1472)
 		bed.run(*prefix, "ping", "-c", 3, "-i", 0.2, "-W", 2, address[0])
 		iperf(bed, guest, address[1], prefix, label)
+	if not switch.is_reference:
+		check_sleep(bed, switch, guest)
 	guest.check_alive()
 	switch.stop()
