@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 sys.dont_write_bytecode = True
 
-from benchlib import latency, page, report, scale, stages, svg, targets  # noqa: E402
+from benchlib import latency, page, quiet, report, scale, stages, svg, targets  # noqa: E402
 from benchlib.bench import Bench  # noqa: E402
 from benchlib.case import Case, sweep  # noqa: E402
 from benchlib.process import BenchError  # noqa: E402
@@ -198,6 +198,154 @@ class Targets(unittest.TestCase):
         self.assertNotIn('not measured', [word for _, _, word in targets.verdicts(results)])
 
 
+class FakeRingway:
+    """What a daemon would say; `reports` are those of the generator, one for each run."""
+
+    def __init__(self, worker, pings=()):
+        self.show, self.pings, self.modes = worker, list(pings), []
+        self.pid, self.sockets = os.getpid(), []
+
+    worker = quiet.QuietRingway.worker
+
+    def ask(self, method, **_params):
+        return {'workers': [self.pings.pop(0) if method == 'worker.ping' else self.show]}
+
+    def mode(self, word):
+        self.modes.append(word)
+
+    def worker_tid(self):
+        return self.pid
+
+    def end(self):
+        pass
+
+
+class Quiet(unittest.TestCase):
+    SCALE = quiet.QUICK._replace(idle_s=0.01, trickle_s=0.01, pings=2)
+
+    def setUp(self):
+        self.notes = []
+        self.bench = types.SimpleNamespace(
+            context=types.SimpleNamespace(note=self.notes.append, generator_cpu=1, window_s=0.2),
+            hugepages=types.SimpleNamespace(ensure=lambda n: None), errors=[], left_out={},
+            options=types.SimpleNamespace(sides=['ringway'], quick=True, wakeups=None, rounds=1))
+
+    def figures(self, function, backend, *reports, cpu_ns=(0, 0)):
+        reports = list(reports)
+        with unittest.mock.patch('benchlib.quiet.QuietRingway', unittest.mock.Mock(
+                return_value=backend, hugepages_2mb=0)), \
+                unittest.mock.patch('benchlib.quiet.plain_report_of', lambda *_: reports.pop(0)), \
+                unittest.mock.patch('benchlib.quiet.report_of', lambda *_: reports.pop(0)), \
+                unittest.mock.patch('benchlib.quiet.SETTLE_S', 0), \
+                unittest.mock.patch('os.sched_setaffinity', lambda *_: None), \
+                unittest.mock.patch('benchlib.machine.wake_probe', lambda _: {'p50': 4300}), \
+                unittest.mock.patch('benchlib.machine.thread_cpu_ns',
+                                    unittest.mock.Mock(side_effect=list(cpu_ns))):
+            return function(self.bench, self.SCALE)
+
+    def test_a_worker_that_slept_through_is_quiet_and_one_that_a_timer_woke_is_not(self):
+        wakeups = iter([{'timer': 5, 'kick': 9}, {'timer': 5, 'kick': 9}, {'timer': 5}, {'timer': 6}])
+        backend = FakeRingway({'keeps_polling': []})
+        backend.worker = lambda name: next(wakeups) if name == 'wakeups' else []
+        self.assertEqual([f.verdict() for f in self.figures(quiet.idle, backend, cpu_ns=(7, 8))], ['ok', 'ok'])
+        # all of the time, and more than a hundredth of a second is sure to have passed
+        self.assertEqual([f.verdict() for f in self.figures(quiet.idle, backend, cpu_ns=(0, 10 ** 9))],
+                         ['missed', 'missed'])
+
+    def test_a_field_that_is_missing_is_named(self):
+        with self.assertRaisesRegex(BenchError, 'no field wakeups'):
+            self.figures(quiet.idle, FakeRingway({}))
+
+    @staticmethod
+    def bursts(lost=0, kicked=9, features=''):
+        return {'ok': not lost, 'losses': [], 'total': {
+            'bursts': 10, 'kicked_bursts': kicked, 'lost_wakeups': lost, 'lost': 0},
+                'conditions': {'bursts': {'seed': 1}, 'sockets': [{'features': features.replace('+', '')}]}}
+
+    def all_bursts(self, **first):
+        reports = [self.bursts(features=features) for features in quiet.RINGS.values() for _ in range(2)]
+        reports[0] = self.bursts(**first)
+        return self.figures(quiet.first_frames, FakeRingway({}), *reports)
+
+    def test_one_lost_burst_is_too_many(self):
+        figure, = self.all_bursts()
+        self.assertEqual((figure.value, figure.verdict()), (0, 'ok'))
+        self.assertIn('80 bursts, 72 of them kicked', figure.conditions)
+        figure, = self.all_bursts(lost=1)
+        self.assertEqual((figure.value, figure.verdict()), (1, 'missed'))
+        self.assertIn('bursts lost', quiet.failure([figure]))
+
+    def test_bursts_that_found_the_worker_awake_prove_nothing(self):
+        figure, = self.all_bursts(kicked=0)
+        self.assertEqual((figure.value, figure.verdict()), (0, 'missed'))
+        self.assertIn('never slept', figure.conditions)
+
+    def test_a_ring_form_that_was_not_negotiated_is_an_error(self):
+        with self.assertRaisesRegex(BenchError, 'event_idx was not negotiated'):
+            self.figures(quiet.first_frames, FakeRingway({}), *[self.bursts()] * 8)
+
+    @staticmethod
+    def kicks(n, p50):
+        return {'total': {'sent': 20, 'kick_ns': {
+            'n': n, 'p50': p50, 'p90': p50, 'p99': p50, 'max': p50, 'buckets': [{'below_ns': 16384, 'n': n}]}}}
+
+    def test_the_median_from_kick_to_frame_is_judged(self):
+        backend = FakeRingway({'wake_ns': {'p50': 300}})
+        for p50, verdict in ((14999, 'ok'), (15000, 'missed')):
+            figure, = self.figures(quiet.kick, backend, self.kicks(9, p50))
+            self.assertEqual(figure.verdict(), verdict)
+            # what the machine takes at least stands beside it
+            self.assertIn('a bare eventfd on this machine p50 4.3 us', figure.conditions)
+            self.assertIn('9 kicks below 16.384 us', quiet.table([figure]))
+
+    def test_a_worker_that_never_asked_for_a_kick_has_no_time_to_wake_up(self):
+        with self.assertRaisesRegex(BenchError, 'did not sleep'):
+            self.figures(quiet.kick, FakeRingway({'wake_ns': {'p50': 0}}), self.kicks(0, 0))
+
+    @staticmethod
+    def calls(calls, received, duration_s=1.0):
+        return {'duration_s': duration_s, 'total': {'not_sent_in_time': 0}, 'ports': [
+            {'number': 1, 'calls': 0, 'received': 0}, {'number': 2, 'calls': calls, 'received': received}]}
+
+    def test_calls_are_one_per_frames_or_time_whichever_is_more(self):
+        self.assertEqual(quiet.calls_allowed(640000, 1), 20000)
+        self.assertEqual(quiet.calls_allowed(960000, 1), 30000)
+        for calls, verdict in ((30000, 'ok'), (30001, 'missed')):
+            figures = self.figures(quiet.interrupts, FakeRingway({}), self.calls(calls, 960000), self.calls(1, 1))
+            self.assertEqual([figure.verdict() for figure in figures], [verdict, '-'])
+
+    def test_only_answers_in_the_state_asked_about_count(self):
+        def ping(ns, asleep):
+            return {'round_trip_ns': ns, 'was_asleep': asleep}
+        pings = [ping(1000, False), ping(9000, True), ping(5000, True), ping(5000, True)]
+        figures = self.figures(quiet.requests, FakeRingway({}, pings))
+        self.assertEqual([figure.value for figure in figures], [1, 5])
+        with self.assertRaisesRegex(BenchError, 'never asleep'):
+            self.figures(quiet.requests, FakeRingway({}, [ping(1, False)] * 4))
+
+    def test_what_cannot_be_measured_is_a_row_that_says_why_and_the_others_go_on(self):
+        def broken(_bench, _scale):
+            raise BenchError('ringway ended with status 2; the end of its log x:\nsome line\n'
+                             'error: workers.mode: unknown key')
+        fine = quiet.Figure('fine', 1, 'us', '', None)
+        with unittest.mock.patch('benchlib.quiet.MEASUREMENTS',
+                                 ((broken, 'broken'), (lambda *_: [fine], 'fine'))):
+            figures = quiet.run(self.bench)
+        self.assertEqual([figure.verdict() for figure in figures], ['not measured', '-'])
+        self.assertIn('workers.mode: unknown key', quiet.table(figures))
+        self.assertEqual(len(self.bench.errors), 1)
+        self.assertEqual(quiet.failure(figures), 'broken: not measured')
+
+    def test_guests_are_paired_and_coalescing_is_asked_for_only_where_it_is_measured(self):
+        text = quiet.config(0, {name: f'/{name}' for name in ('a', 'b', 'c', 'd')}, '/ctl')
+        self.assertIn('ports: [a, b]', text)
+        self.assertIn('ports: [c, d]', text)
+        self.assertIn('mode: adaptive', text)
+        self.assertNotIn('coalesce', text)
+        self.assertEqual(quiet.config(0, {'a': '/a', 'b': '/b'}, '/ctl', quiet.COALESCE).count(
+            'coalesce: {frames: 32, us: 50}'), 2)
+
+
 class Plots(unittest.TestCase):
     def test_ticks_are_round_and_reach_the_greatest_value(self):
         for greatest in (0.3, 1, 7, 99, 100, 101, 1337):
@@ -242,11 +390,11 @@ class Page(unittest.TestCase):
     def test_everything_measured_and_all_conditions_are_on_it(self):
         with tempfile.TemporaryDirectory() as directory:
             path = page.write(directory, {'cpu': 'some CPU'}, self.results, self.latencies,
-                              {'native': 'no source'}, ['ovs: no packets'])
+                              [quiet.Figure('bursts lost', 0, '', '0', True)], {'native': 'no source'}, ['ovs: no packets'])
             with open(path, encoding='utf-8') as file:
                 text = file.read()
             for words in ('some CPU', 'native: no source', 'ovs: no packets', '## Targets', '## Whole programs',
-                          '## Drain mode', '## Latency', '## Scale', report.table(self.results).splitlines()[0],
+                          '## Drain mode', '## Latency', '## Quiet', 'bursts lost', '## Scale', report.table(self.results).splitlines()[0],
                           scale.table(self.results).splitlines()[0], latency.table(self.latencies)):
                 self.assertIn(words, text)
             images = [line for line in text.splitlines() if line.startswith('![')]
@@ -257,9 +405,9 @@ class Page(unittest.TestCase):
 
     def test_plots_of_an_earlier_run_do_not_stay(self):
         with tempfile.TemporaryDirectory() as directory:
-            page.write(directory, {}, self.results, self.latencies, {}, [])
+            page.write(directory, {}, self.results, self.latencies, [], {}, [])
             some = {Case('pair', 64): self.results[Case('pair', 64)]}
-            page.write(directory, {}, some, {}, {}, [])
+            page.write(directory, {}, some, {}, [], {}, [])
             names = os.listdir(os.path.join(directory, 'bench'))
             self.assertEqual(sorted(names), ['pair-sizes-cycles.svg', 'pair-sizes-instructions.svg'])
 

@@ -29,6 +29,11 @@ def describe():
     }
 
 
+def thread_cpu_ns(pid, tid):
+    """What a thread has had of its CPU since it began."""
+    return int(_read(f'/proc/{pid}/task/{tid}/schedstat').split()[0])
+
+
 class Hugepages:
     """Keeps enough 2 MB pages free; what was added is given back at exit."""
 
@@ -155,15 +160,25 @@ def share_set(pid, nice):
 
 def probe(context):
     """The CPUs' speed and the way between them, in TSC cycles (see cpu_probe.c)."""
-    argv = [context.program('tests/bench/cpu_probe'), str(context.backend_cpu),
+    return _probe(context, 'cpu_probe')
+
+
+def wake_probe(context):
+    """What waking a thread on the back end's CPU takes at least, in nanoseconds (see wake_probe.c)."""
+    with Boost({}, context.realtime):
+        return _probe(context, 'wake_probe')
+
+
+def _probe(context, name):
+    argv = [context.program(f'tests/bench/{name}'), str(context.backend_cpu),
             str(context.generator_cpu)]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
     except subprocess.TimeoutExpired as err:
         raise BenchError(f'CPU {context.backend_cpu} or {context.generator_cpu}: no time for '
-                         'cpu_probe within 20 s; is another real-time program there?') from err
+                         f'{name} within 20 s; is another real-time program there?') from err
     if done.returncode != 0:
         raise BenchError(done.stderr.strip() or
-                         f'CPU {context.backend_cpu} or {context.generator_cpu}: cpu_probe got too '
+                         f'CPU {context.backend_cpu} or {context.generator_cpu}: {name} got too '
                          'little time; without real-time priority others must leave it some')
     return json.loads(done.stdout)

@@ -6,7 +6,7 @@ import os
 from .bench import GENERATORS, SIDES
 from .case import AXES, BURST, DRAIN_PATHS, VARIANTS
 
-PARTS = ('compare', 'drain', 'latency', 'scale')
+PARTS = ('compare', 'drain', 'latency', 'scale', 'quiet')
 TOPOLOGIES = ('pair', 'loop')
 # What comes with an installation of its own, or a build that takes a while, is not measured unasked.
 DEFAULT_SIDES = ('ringway', 'testpmd', 'rte_vhost')
@@ -50,7 +50,7 @@ def _parser(root, description):
     add('--build', default=os.path.join(root, 'build'), help='build directory (build)')
     add('--parts', type=names(PARTS), default=['compare'],
         help='compare: whole programs; drain: the datapath alone, backlog never empty; latency; '
-             'scale: curves (compare)')
+             'scale: curves; quiet: with little or nothing to do (compare)')
     add('--targets', action='store_true', help='measure what the target table needs, and print it')
     add('--report', action='store_true',
         help='all parts, all sides; writes bench-report.md and plots')
@@ -63,6 +63,8 @@ def _parser(root, description):
     add('--axes', type=names(AXES), default=list(AXES), help='scale: ' + ','.join(AXES))
     add('--points', type=numbers(1, 65536),
         help='scale: values on each axis, as far as it has them (a curve)')
+    add('--wakeups', type=numbers(8, 10**9, 1), help='quiet: bursts that a sleeping worker must not '
+        'miss (1000000; with --quick 10000)')
     add('--sizes', type=sizes, help='frame sizes in bytes without FCS, or imix (64,256,1518)')
     add('--variants', type=names(VARIANTS), default=['split'],
         help='of ' + ','.join(VARIANTS) + ': the first with every size, others with the first '
@@ -116,6 +118,11 @@ def parse(root, description):
         options.parts = list(PARTS)
     if options.report or options.targets:
         options.sides = options.sides or list(SIDES)
+    if options.targets and 'quiet' not in options.parts:
+        options.parts.append('quiet')
+    if options.parts == ['quiet'] and not options.sides:
+        options.sides = [*DEFAULT_SIDES, 'ovs']
+    options.wakeups = options.wakeups and options.wakeups[0]
     if options.report:
         options.variants, options.bursts = list(VARIANTS), [BURST, 4, 1]
         options.sizes = options.sizes or [64, 256, 1518, 'imix']

@@ -65,6 +65,7 @@ class OvsBackend:
     within = None
     hugepages_2mb = MEMORY_MB // 2 + 64
     flows = ('in_port=1,actions=output:2', 'in_port=2,actions=output:1')
+    other_config = ()
 
     def __init__(self, context, case):
         self.directory = context.path('ovs')
@@ -113,7 +114,8 @@ class OvsBackend:
                     '--file-prefix=rwbench_ovs', f'other_config:dpdk-lcore-mask={mask}',
                     f'other_config:pmd-cpu-mask={mask}',
                     f'other_config:dpdk-socket-mem={MEMORY_MB}',
-                    f'other_config:dpdk-socket-limit={MEMORY_MB}')
+                    f'other_config:dpdk-socket-limit={MEMORY_MB}',
+                    *(f'other_config:{setting}' for setting in self.other_config))
         return Process(
             [VSWITCHD, f'unix:{self._path("db.sock")}', f'--unixctl={self._path("vswitchd.ctl")}',
              '--no-chdir', '-vconsole:info'],
@@ -187,3 +189,11 @@ class OvsNormalBackend(OvsBackend):
     """The same with the action NORMAL: it learns MAC addresses, as a bridge of Ringway does."""
     name = 'ovs-normal'
     flows = ('actions=NORMAL',)
+
+
+class OvsSleepBackend(OvsBackend):
+    """Its PMD thread sleeps between rounds with little to do, longer each time, up to SLEEP_US (OVS 3.1 and later
+    have two names for it, of which each version takes its own)."""
+    name = 'ovs'
+    SLEEP_US = 100
+    other_config = (f'pmd-maxsleep={SLEEP_US}', f'pmd-sleep-max={SLEEP_US}')

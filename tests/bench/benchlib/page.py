@@ -2,7 +2,7 @@
 """doc/bench-report.md and its plots: everything one run found, with its conditions."""
 import os
 
-from . import latency, report, scale, svg, targets
+from . import latency, quiet, report, scale, svg, targets
 from .case import AXES, BURST, DRAIN_PATHS
 
 INTRODUCTION = '''# Bench report
@@ -125,7 +125,7 @@ def _images(names, prefix):
             for line in (f'![{name[:-4]}](bench/{name})', '')]
 
 
-def text(info, results, latencies, left_out, errors, names):
+def text(info, results, latencies, figures, left_out, errors, names):
     """The page; `names`: files of plots."""
     whole = {case: cells for case, cells in results.items()
              if case.path not in DRAIN_PATHS and not case.axis}
@@ -145,12 +145,14 @@ def text(info, results, latencies, left_out, errors, names):
                     *_images(names, prefixes)]
     if latencies:
         out += ['## Latency', '', *_block(latency.table(latencies)), *_images(names, 'latency-')]
+    if figures:
+        out += ['## Quiet', '', *_block(quiet.table(figures))]
     if curves:
         out += ['## Scale', '', *_block(scale.table(curves)), *_images(names, 'scale-')]
     return '\n'.join(out).rstrip() + '\n'
 
 
-def write(root, info, results, latencies, left_out, errors):
+def write(root, info, results, latencies, figures, left_out, errors):
     """Writes page and plots below `root` (doc/); plots of an earlier run that this one has not go."""
     directory = os.path.join(root, 'bench')
     os.makedirs(directory, exist_ok=True)
@@ -163,5 +165,5 @@ def write(root, info, results, latencies, left_out, errors):
             file.write(svg_text)
     path = os.path.join(root, 'bench-report.md')
     with open(path, 'w', encoding='utf-8') as file:
-        file.write(text(info, results, latencies, left_out, errors, made))
+        file.write(text(info, results, latencies, figures, left_out, errors, made))
     return path

@@ -62,17 +62,33 @@ def report_of(context, backend, options, duration_s):
     return report
 
 
+def plain_report_of(context, sockets, options, duration_s):
+    """The same for as long as it takes, beside whatever else the machine does."""
+    process = Process(_argv(context, sockets, options, duration_s), context.generator_cpu,
+                      context.log_path('generator'), text=True, stdout=subprocess.PIPE)
+    try:
+        report = json.loads(process.popen.communicate(timeout=duration_s + LATE_S)[0])
+    except (subprocess.TimeoutExpired, ValueError) as err:
+        raise BenchError(f'ringbench: no report; the end of its log {process.log_path}:\n'
+                         f'{process.log_tail()}') from err
+    finally:
+        process.end()
+    if 'own' not in report:
+        raise BenchError(f'ringbench: {report.get("error", report)}')
+    return report
+
+
 class IdleGuests:
-    """Guests that are connected and send a frame a second; several to a process."""
+    """Guests that are connected and send a frame a second, or none; several to a process."""
     PER_PROCESS = 16
     RING = 64
 
-    def __init__(self, context, sockets):
+    def __init__(self, context, sockets, traffic=True):
         self.processes = []
         for first in range(0, len(sockets), self.PER_PROCESS):
             some = sockets[first:first + self.PER_PROCESS]
-            options = ['--topology', 'pair', '--ring', str(self.RING), '--rate', '1', '--sleep',
-                       '--deadline', '30']
+            options = ['--topology', 'pair', '--ring', str(self.RING), '--sleep', '--deadline', '30']
+            options += ['--rate', '1'] if traffic else ['--idle']
             self.processes.append(Process(_argv(context, some, options, DURATION_S),
                                           context.generator_cpu, context.log_path('idle')))
 
@@ -99,10 +115,7 @@ class RingbenchGenerator:
 
     def worker_tid(self):
         """The thread that polls: it has used the most CPU time."""
-        def cpu_ns(tid):
-            with open(f'/proc/{self.pid}/task/{tid}/schedstat', encoding='ascii') as file:
-                return int(file.read().split()[0])
-        return max(threads(self.pid), key=cpu_ns)
+        return max(threads(self.pid), key=lambda tid: machine.thread_cpu_ns(self.pid, tid))
 
     def read(self):
         """ringbench tells its own cost once, at its end."""

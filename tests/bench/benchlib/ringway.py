@@ -55,6 +55,11 @@ class RingwayBackend:
         else:
             text = _pair_config(context.backend_cpu, self.sockets, idle_sockets, self.control,
                                 f', fdb_max: {FDB_MAX}' if case.axis == 'macs' else '')
+        self._launch(context, text)
+        if case.axis == 'idle' and n_idle > 0:
+            self._idle_guests_start(context, idle_sockets)
+
+    def _launch(self, context, text):
         config = context.path('ringway.yaml')
         with open(config, 'w', encoding='utf-8') as file:
             file.write(text)
@@ -62,13 +67,15 @@ class RingwayBackend:
                                context.backend_cpu, context.log_path('ringway'))
         self.pid = self.process.pid
         wait_until(self._ready, 20, f'ringway: control socket (log: {self.process.log_path})')
-        if case.axis == 'idle' and n_idle > 0:
-            self.idle_guests = IdleGuests(context, idle_sockets)
-            wait_until(lambda: self._idle_running(n_idle), 60, f'ringway: {n_idle} idle guests')
+
+    def _idle_guests_start(self, context, sockets, traffic=True):
+        self.idle_guests = IdleGuests(context, sockets, traffic)
+        wait_until(lambda: self._idle_running(len(sockets)), 60,
+                   f'ringway: {len(sockets)} idle guests')
 
     def _idle_running(self, n_idle):
         self.idle_guests.check_alive()
-        ports = self._ask('port.show')['ports']
+        ports = self.ask('port.show')['ports']
         return sum(port['name'].startswith('idle') and port['state'] == 'running'
                    for port in ports) == n_idle
 
@@ -76,7 +83,7 @@ class RingwayBackend:
         self.process.check_alive()
         return 'ready' in self.process.log_text()
 
-    def _ask(self, method):
+    def ask(self, method, **params):
         """The result of one JSON-RPC call on the control socket, kept open: a new ringwayctl each
         time would take CPU time from the threads being measured."""
         if self.rpc is None:
@@ -85,7 +92,8 @@ class RingwayBackend:
             connection.connect(self.control)
             self.rpc = connection.makefile('rw', encoding='utf-8', newline='\n')
         try:
-            self.rpc.write(json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': method}) + '\n')
+            request = {'jsonrpc': '2.0', 'id': 1, 'method': method}
+            self.rpc.write(json.dumps(request | ({'params': params} if params else {})) + '\n')
             self.rpc.flush()
             answer = json.loads(self.rpc.readline())
         except (OSError, ValueError) as err:
@@ -103,18 +111,18 @@ class RingwayBackend:
 
     def read(self):
         """Counters of one moment; the difference of two readings is a window."""
-        worker = self._ask('worker.show')['workers'][0]
+        worker = self.ask('worker.show')['workers'][0]
         return {'packets': self.packets_standing(), 'busy_cycles': worker['busy_cycles'],
                 'bursts': 0}  # its rounds include idle ones
 
     def packets_standing(self):
         """Frames taken from guests so far, readable while the worker is held."""
-        ports = self._ask('stats')['ports']
+        ports = self.ask('stats')['ports']
         return sum(port['rx_packets'] for port in ports if port['name'].startswith('vm'))
 
     def features(self):
         """By name, of every guest port that is measured."""
-        ports = self._ask('port.show')['ports']
+        ports = self.ask('port.show')['ports']
         return sorted({' '.join(port['features']) for port in ports
                        if port['name'].startswith('vm')})
 
