@@ -56,10 +56,15 @@ static bool arm_all(struct plan *plan)
 	for (unsigned int i = 0; i < n; i++) {
 		struct plan_rx *rx = &plan->rx[plan->unarmed[i]];
 
-		if (rx->queue->is_ready(rx->queue)) {
-			plan_heat(plan, rx);
-			all_empty = false;
-		}
+		if (!rx->queue->is_ready(rx->queue))
+			continue;
+		/*
+		 * It will not tell of this. Nor of what follows, if this is taken without a frame to show for it: where it
+		 * was armed is behind then.
+		 */
+		plan_disarm(plan, rx);
+		plan_heat(plan, rx);
+		all_empty = false;
 	}
 	return all_empty;
 }
@@ -120,14 +125,15 @@ static struct plan *sleep_until_told(struct worker *worker, struct plan *plan)
 	next = wait(worker, plan, channels, &n_channels);
 	end = rte_rdtsc();
 	__atomic_store_n(&worker->asleep_since, 0, __ATOMIC_RELAXED);
-	if (next == NULL)
-		return plan;
-	count(&worker->sleep_cycles, end - begin);
-	count(&worker->n_sleeps, 1);
+	/* Also if it has not slept: it has looked so for a moment. */
 	if (unlikely(__atomic_load_n(&worker->tells_waking, __ATOMIC_RELAXED))) {
 		__atomic_store_n(&worker->tells_waking, false, __ATOMIC_RELAXED);
 		news_tell(worker, WORKER_NEWS_AWAKE, 0, 0);
 	}
+	if (next == NULL)
+		return plan;
+	count(&worker->sleep_cycles, end - begin);
+	count(&worker->n_sleeps, 1);
 	/* The old one may be gone. The new one has all its queues looked at. */
 	if (next != plan)
 		return next;

@@ -57,7 +57,7 @@ class Nic:
 
 VIRTIO = "virtio-net-pci,iommu_platform=on,disable-legacy=on,mq=on,rss=on,vectors=6"
 SPLIT = Nic("split", VIRTIO, "net_virtio", 0x10, queues=2, tap_queues=2)
-PACKED = Nic("packed", VIRTIO + ",packed=on,indirect_desc=off", "net_virtio", 0x11, queues=2, tap_queues=2)
+PACKED = Nic("packed", VIRTIO + ",packed=on", "net_virtio", 0x11, queues=2, tap_queues=2)
 # QEMU's vmxnet3 delivers everything to the first queue.
 VMXNET3 = Nic("vmxnet3", "vmxnet3", "net_vmxnet3", 0x12)
 # QEMU's igb has virtual functions whose addresses do not fit on the root bus.
