@@ -9,6 +9,7 @@
  * closed, or after its number was given to another file. No lock is taken by a wait that finds no penalty to end.
  */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -25,11 +26,12 @@ struct channel {
 	int fd; /* -1: free */
 	enum event_cause cause;
 	bool is_level;
-	bool is_shut_out; /* others may look without the lock, and see a moment ago */
-	uint32_t penalty_us; /* the last one */
-	uint64_t until_us;   /* its end */
+	bool is_shut_out;  /* others may look without the lock, and see a moment ago */
+	uint64_t until_us; /* end of the penalty */
 	/* Written by the waiting thread, and by the control thread when the place is taken. */
-	uint64_t n_in_a_row; /* for nothing */
+	uint64_t n_in_a_row;   /* for nothing */
+	uint64_t penalty_us;   /* the last one; 0: none since it had something */
+	uint64_t is_let_in;    /* not 0: the next report is due to the end of a penalty */
 	uint64_t n_wakeups;
 	uint64_t n_spurious;
 	uint64_t n_penalties;
@@ -37,6 +39,7 @@ struct channel {
 
 struct event_set {
 	int epoll_fd;
+	bool has_pwait2; /* else waits are rounded up to milliseconds */
 	unsigned int max;
 	pthread_mutex_t lock;
 	struct event_set_report report;
@@ -63,18 +66,20 @@ static uint64_t counted(const uint64_t *counter)
 	return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
-static void count(uint64_t *counter)
+static void set_to(uint64_t *counter, uint64_t n)
 {
-	__atomic_store_n(counter, counted(counter) + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(counter, n, __ATOMIC_RELAXED);
 }
 
-static void clear(uint64_t *counter)
+static void count(uint64_t *counter)
 {
-	__atomic_store_n(counter, 0, __ATOMIC_RELAXED);
+	set_to(counter, counted(counter) + 1);
 }
 
 struct event_set *event_set_create(unsigned int max)
 {
+	const struct timespec no_time = { 0 };
+	struct epoll_event event;
 	struct event_set *set;
 
 	if (max == 0 || max > EVENT_CHANNELS_MAX) {
@@ -97,6 +102,8 @@ struct event_set *event_set_create(unsigned int max)
 		errno = error;
 		return NULL;
 	}
+	/* Kernels before 5.11 do not have it, sandboxes may not know it. */
+	set->has_pwait2 = epoll_pwait2(set->epoll_fd, &event, 1, &no_time, NULL) == 0;
 	return set;
 }
 
@@ -148,7 +155,13 @@ int event_channel_open(struct event_set *set, const struct event_channel_config 
 	channel->fd = config->fd;
 	channel->cause = config->cause;
 	channel->is_level = config->is_level;
-	channel->penalty_us = 0;
+	/* Before it can be reported. */
+	set_to(&channel->n_in_a_row, 0);
+	set_to(&channel->penalty_us, 0);
+	set_to(&channel->is_let_in, 0);
+	set_to(&channel->n_wakeups, 0);
+	set_to(&channel->n_spurious, 0);
+	set_to(&channel->n_penalties, 0);
 	rc = enter(set, id);
 	if (rc != 0)
 		channel->fd = -1;
@@ -156,10 +169,6 @@ int event_channel_open(struct event_set *set, const struct event_channel_config 
 	if (rc != 0)
 		return rc;
 	channel->owner = config->owner;
-	clear(&channel->n_in_a_row);
-	clear(&channel->n_wakeups);
-	clear(&channel->n_spurious);
-	clear(&channel->n_penalties);
 	return (int)id;
 }
 
@@ -218,30 +227,32 @@ void event_set_report(const struct event_set *set, struct event_set_report *repo
 	report->n_timeouts = counted(&set->report.n_timeouts);
 }
 
-/* Reports channels whose penalty has ended and lets them in again. Returns how many. */
-static unsigned int penalties_end(struct event_set *set, uint16_t *ids)
+/*
+ * Lets channels in again whose penalty has ended. The kernel reports what is readable when it enters, and an eventfd that was
+ * written once stays readable.
+ */
+static void penalties_end(struct event_set *set)
 {
 	uint64_t now_us = clock_now_us();
-	unsigned int n = 0;
 
 	pthread_mutex_lock(&set->lock);
-	for (unsigned int i = 0; i < set->n_shut_out && n < EVENT_WAIT_MAX;) {
-		unsigned int id = set->shut_out[i];
-		struct channel *channel = &set->channels[id];
+	for (unsigned int i = 0; i < set->n_shut_out;) {
+		struct channel *channel = &set->channels[set->shut_out[i]];
 
 		if (channel->until_us > now_us) {
 			i++;
-		} else if (enter(set, id) != 0) {
-			/* No memory for it now: it waits another time. */
-			channel->until_us = now_us + EVENT_PENALTY_MAX_US;
-			i++;
-		} else {
-			let_in(set, i);
-			ids[n++] = (uint16_t)id;
+			continue;
 		}
+		set_to(&channel->is_let_in, 1);
+		if (enter(set, set->shut_out[i]) == 0) {
+			let_in(set, i);
+			continue;
+		}
+		/* No memory for it now: it waits another time. */
+		channel->until_us = now_us + EVENT_PENALTY_MAX_US;
+		i++;
 	}
 	pthread_mutex_unlock(&set->lock);
-	return n;
 }
 
 /* The end of the penalty that ends first, or `until_us` if that is before it. */
@@ -258,25 +269,40 @@ static uint64_t wait_end(struct event_set *set, uint64_t until_us)
 	return until_us;
 }
 
+/* As epoll_wait(2), until a time. */
+static int wait_until(const struct event_set *set, struct epoll_event *events, uint64_t until_us)
+{
+	uint64_t now_us = until_us == 0 || until_us == EVENT_FOREVER ? 0 : clock_now_us();
+	uint64_t us = until_us > now_us ? until_us - now_us : 0;
+	const struct timespec timeout = {
+		.tv_sec = (time_t)(us / 1000000),
+		.tv_nsec = (long)(us % 1000000 * 1000),
+	};
+
+	if (set->has_pwait2)
+		return epoll_pwait2(set->epoll_fd, events, EVENT_WAIT_MAX,
+			until_us == EVENT_FOREVER ? NULL : &timeout, NULL);
+	us = us / 1000 < INT_MAX ? us / 1000 + (us % 1000 != 0) : INT_MAX;
+	return epoll_wait(set->epoll_fd, events, EVENT_WAIT_MAX, until_us == EVENT_FOREVER ? -1 : (int)us);
+}
+
 unsigned int event_set_wait(struct event_set *set, uint64_t until_us, uint16_t *ids)
 {
 	struct epoll_event events[EVENT_WAIT_MAX];
-	bool has_penalties = __atomic_load_n(&set->n_shut_out, __ATOMIC_RELAXED) > 0;
-	struct timespec timeout = { 0 };
-	uint64_t now_us;
+	uint64_t end_us = until_us;
 	int n;
 
-	if (has_penalties)
-		until_us = wait_end(set, until_us);
-	if (until_us != EVENT_FOREVER && until_us != 0) {
-		now_us = clock_now_us();
-		if (until_us > now_us) {
-			timeout.tv_sec = (time_t)((until_us - now_us) / 1000000);
-			timeout.tv_nsec = (long)((until_us - now_us) % 1000000 * 1000);
-		}
+	if (__atomic_load_n(&set->n_shut_out, __ATOMIC_RELAXED) > 0) {
+		penalties_end(set);
+		end_us = wait_end(set, until_us);
 	}
-	n = epoll_pwait2(set->epoll_fd, events, EVENT_WAIT_MAX,
-		until_us == EVENT_FOREVER ? NULL : &timeout, NULL);
+	n = wait_until(set, events, end_us);
+	if (n == 0 && end_us != 0)
+		count(&set->report.n_timeouts);
+	if (n == 0 && end_us < until_us) {
+		penalties_end(set);
+		n = wait_until(set, events, 0);
+	}
 	for (int i = 0; i < n; i++) {
 		unsigned int id = (uint32_t)events[i].data.u64;
 
@@ -284,28 +310,26 @@ unsigned int event_set_wait(struct event_set *set, uint64_t until_us, uint16_t *
 		count(&set->channels[id].n_wakeups);
 		count(&set->report.n_wakeups[events[i].data.u64 >> 32]);
 	}
-	if (n > 0)
-		return (unsigned int)n;
-	if (n == 0 && until_us != 0)
-		count(&set->report.n_timeouts);
-	return has_penalties ? penalties_end(set, ids) : 0;
+	return n > 0 ? (unsigned int)n : 0;
 }
 
-static void shut_out(struct event_set *set, unsigned int id)
+/* False: it was closed meanwhile. */
+static bool shut_out(struct event_set *set, unsigned int id)
 {
 	struct channel *channel = &set->channels[id];
+	uint64_t penalty_us = 2 * counted(&channel->penalty_us);
+	bool is_open;
 
+	if (penalty_us < EVENT_PENALTY_MIN_US)
+		penalty_us = EVENT_PENALTY_MIN_US;
+	if (penalty_us > EVENT_PENALTY_MAX_US)
+		penalty_us = EVENT_PENALTY_MAX_US;
 	pthread_mutex_lock(&set->lock);
-	/* Closed meanwhile, perhaps. */
-	if (channel->fd >= 0 && !channel->is_shut_out) {
+	is_open = channel->fd >= 0 && !channel->is_shut_out;
+	if (is_open) {
 		leave(set, id);
-		/* The first since it had something, or one more. */
-		channel->penalty_us = counted(&channel->n_in_a_row) <= EVENT_SPURIOUS_MAX ?
-					      EVENT_PENALTY_MIN_US :
-					      2 * channel->penalty_us;
-		if (channel->penalty_us > EVENT_PENALTY_MAX_US)
-			channel->penalty_us = EVENT_PENALTY_MAX_US;
-		channel->until_us = clock_now_us() + channel->penalty_us;
+		channel->until_us = clock_now_us() + penalty_us;
+		set_to(&channel->penalty_us, penalty_us);
 		count(&channel->n_penalties);
 		count(&set->report.n_penalties);
 		__atomic_store_n(&channel->is_shut_out, true, __ATOMIC_RELAXED);
@@ -313,21 +337,27 @@ static void shut_out(struct event_set *set, unsigned int id)
 		__atomic_store_n(&set->n_shut_out, set->n_shut_out + 1, __ATOMIC_RELAXED);
 	}
 	pthread_mutex_unlock(&set->lock);
+	return is_open;
 }
 
 bool event_channel_judge(struct event_set *set, int id, bool was_real)
 {
 	struct channel *channel = &set->channels[id];
+	bool is_let_in = counted(&channel->is_let_in) != 0;
 
+	set_to(&channel->is_let_in, 0);
 	if (was_real) {
-		clear(&channel->n_in_a_row);
+		set_to(&channel->n_in_a_row, 0);
+		set_to(&channel->penalty_us, 0);
+		return false;
+	}
+	/* That was us and not the peer; the next time it is. */
+	if (is_let_in) {
+		set_to(&channel->n_in_a_row, EVENT_SPURIOUS_MAX - 1);
 		return false;
 	}
 	count(&channel->n_spurious);
 	count(&set->report.n_spurious);
 	count(&channel->n_in_a_row);
-	if (counted(&channel->n_in_a_row) < EVENT_SPURIOUS_MAX)
-		return false;
-	shut_out(set, (unsigned int)id);
-	return true;
+	return counted(&channel->n_in_a_row) >= EVENT_SPURIOUS_MAX && shut_out(set, (unsigned int)id);
 }

@@ -132,6 +132,8 @@ static void queues_update(struct guest *guest)
 			tx->base.numa_node = node_of(tx->ring->device.used);
 			ring_to_node(tx->ring, tx->base.numa_node);
 			vring_device_set_kick(&tx->ring->device, false);
+			tx->base.is_armed = false;
+			tx->base.wake.fd = tx->ring->kick_fd;
 			guest->tx_usable[guest->n_tx++] = tx;
 		}
 		rx->ring = vu_backend_ring(guest->session, 2 * pair + 1);
@@ -575,7 +577,7 @@ struct port *guest_create(const struct guest_config *config, const struct port_h
 		guest->rx[i].base.port = guest->tx[i].base.port = &guest->base;
 		guest->rx[i].base.index = guest->tx[i].base.index = (uint16_t)i;
 		guest->rx[i].base.worker = -1;
-		guest->rx[i].base.wake.channel = -1;
+		guest->rx[i].base.wake.channel = guest->tx[i].base.wake.channel = -1;
 		guest_rx_queue_init(&guest->rx[i]);
 		guest_tx_queue_init(&guest->tx[i]);
 	}

@@ -194,6 +194,16 @@ static bool guest_rx_is_ready(struct rx_queue *base)
 	       __atomic_load_n(&queue->announce, __ATOMIC_ACQUIRE);
 }
 
+static void guest_tx_arm(struct tx_queue *base, bool wanted)
+{
+	vring_device_set_kick(&((struct guest_tx_queue *)base)->ring->device, wanted);
+}
+
+static bool guest_tx_has_room(struct tx_queue *base)
+{
+	return vring_device_has_available(&((struct guest_tx_queue *)base)->ring->device);
+}
+
 static void guest_tx_notify(struct tx_queue *base)
 {
 	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
@@ -523,6 +533,8 @@ void guest_tx_queue_init(struct guest_tx_queue *queue)
 	queue->base.notify = guest_tx_notify;
 	queue->base.send_shared = guest_send_shared;
 	queue->base.notify_shared = guest_tx_notify_shared;
+	queue->base.arm = guest_tx_arm;
+	queue->base.has_room = guest_tx_has_room;
 	queue->base.full_reason = DROP_GUEST_NO_BUFFERS;
 	rte_spinlock_init(&queue->base.lock);
 }

@@ -266,6 +266,7 @@ static void init_queues(struct nic *nic, const struct nic_plan *plan)
 			.numa_node = numa_node,
 			.accepts = accepts,
 			.full_reason = DROP_NIC_QUEUE_FULL,
+			.wake = { .fd = -1, .channel = -1 },
 			.lock = RTE_SPINLOCK_INITIALIZER,
 			.send = nic_send,
 			.notify = nic_tx_notify,

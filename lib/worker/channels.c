@@ -9,8 +9,8 @@
 
 #include "worker_private.h"
 
-/* Every receive queue there can be, and the slot. */
-#define CHANNELS_MAX (PORT_MAX * PORT_MAX_QUEUES + 1)
+/* Every queue there can be, and the slot. */
+#define CHANNELS_MAX (2 * PORT_MAX * PORT_MAX_QUEUES + 1)
 
 #define NEWS_MAX 256
 
@@ -41,7 +41,7 @@ int channels_start(struct worker *worker, struct event_set *answers, char *error
 			worker->spec.id, strerror(-RTE_MIN(worker->request_channel, worker->answer_channel)));
 		return -1;
 	}
-	worker->n_channels = (unsigned int)worker->request_channel + 1;
+	worker->spec.n_channels = (unsigned int)worker->request_channel + 1;
 	return 0;
 }
 
@@ -52,38 +52,58 @@ void channels_stop(struct worker *worker)
 	rte_ring_free(worker->news);
 }
 
-void channels_open(struct worker *worker, const struct plan_inventory *inventory)
+static void channel_open(struct worker *worker, struct port_wake *wake, const struct port *port, unsigned int index)
+{
+	const struct event_channel_config config = {
+		.fd = wake->fd,
+		.cause = wake->is_nic ? EVENT_NIC : EVENT_KICK,
+		.is_level = wake->is_level,
+		.owner = wake,
+	};
+
+	if (wake->fd < 0 || wake->channel >= 0)
+		return;
+	wake->channel = event_channel_open(worker->events, &config);
+	if (wake->channel < 0)
+		log_warn("port %s: queue %u cannot wake its worker, which goes on polling: %s", port->name,
+			index, strerror(-wake->channel));
+	else if ((unsigned int)wake->channel >= worker->spec.n_channels)
+		worker->spec.n_channels = (unsigned int)wake->channel + 1;
+}
+
+void channels_open(struct worker *worker, const struct topology *topology,
+	const struct plan_inventory *inventory)
 {
 	for (unsigned int i = 0; i < inventory->n_rx; i++) {
 		struct rx_queue *queue = inventory->rx[i];
-		const struct event_channel_config config = {
-			.fd = queue->wake.fd,
-			.cause = queue->wake.is_nic ? EVENT_NIC : EVENT_KICK,
-			.is_level = queue->wake.is_level,
-			.owner = queue,
-		};
 
-		if (queue->worker != (int)worker->spec.id || queue->wake.fd < 0 || queue->wake.channel >= 0)
-			continue;
-		queue->wake.channel = event_channel_open(worker->events, &config);
-		if (queue->wake.channel < 0)
-			log_warn("port %s: queue %u cannot wake its worker, which goes on polling: %s",
-				queue->port->name, queue->index, strerror(-queue->wake.channel));
-		else if ((unsigned int)queue->wake.channel >= worker->n_channels)
-			worker->n_channels = (unsigned int)queue->wake.channel + 1;
+		if (queue->worker == (int)worker->spec.id)
+			channel_open(worker, &queue->wake, queue->port, queue->index);
+	}
+	for (unsigned int i = 0; i < 2 * topology->n_crosses; i++) {
+		uint16_t id = topology->crosses[i / 2].ports[i % 2];
+		unsigned int n = inventory->n_tx_of[id];
+		bool shared;
+
+		for (unsigned int q = 0; q < n && topology->crosses[i / 2].lossless; q++) {
+			struct tx_queue *queue = inventory->tx[id][q];
+
+			if (plan_lane_is_mine(q, n, &worker->spec, &shared) && !shared)
+				channel_open(worker, &queue->wake, queue->port, queue->index);
+		}
 	}
 }
 
 void channels_close(struct worker *worker, const struct plan_inventory *inventory)
 {
-	for (unsigned int id = 0; id < worker->n_channels; id++) {
-		struct rx_queue *queue =
-			(struct rx_queue *)(uintptr_t)event_channel_owner(worker->events, (int)id);
+	for (unsigned int id = 0; id < worker->spec.n_channels; id++) {
+		struct port_wake *wake =
+			(struct port_wake *)(uintptr_t)event_channel_owner(worker->events, (int)id);
 
-		if (queue == NULL || queue->wake.serial == inventory->serial)
+		if (wake == NULL || wake->serial == inventory->serial)
 			continue;
 		event_channel_close(worker->events, (int)id);
-		queue->wake.channel = -1;
+		wake->channel = -1;
 	}
 }
 
@@ -106,7 +126,7 @@ static void news_unpack(const void *word, struct worker_news *news)
 	};
 }
 
-void news_tell(struct worker *worker, enum worker_news_kind kind, uint16_t port, uint16_t queue)
+bool news_tell(struct worker *worker, enum worker_news_kind kind, uint16_t port, uint16_t queue)
 {
 	const struct worker_news news = {
 		.kind = kind,
@@ -116,8 +136,10 @@ void news_tell(struct worker *worker, enum worker_news_kind kind, uint16_t port,
 	};
 
 	/* A full ring has been told of and not been read yet; what is lost, ports' regular visits find. */
-	if (rte_ring_enqueue(worker->news, news_pack(&news)) == 0)
-		eventfd_write(worker->news_fd, 1);
+	if (rte_ring_enqueue(worker->news, news_pack(&news)) != 0)
+		return false;
+	eventfd_write(worker->news_fd, 1);
+	return true;
 }
 
 bool workers_next_news(struct workers *workers, struct worker_news *news)

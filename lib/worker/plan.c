@@ -21,6 +21,10 @@ void plan_inventory_take(struct plan_inventory *inventory, const struct topology
 	}
 	for (unsigned int i = 0; i < inventory->n_rx; i++)
 		inventory->rx[i]->wake.serial = inventory->serial;
+	for (unsigned int id = 0; id < PORT_MAX; id++) {
+		for (unsigned int i = 0; i < inventory->n_tx_of[id]; i++)
+			inventory->tx[id][i]->wake.serial = inventory->serial;
+	}
 }
 
 void plan_assign(const struct plan_inventory *inventory, const int *numa_nodes, unsigned int n_workers)
@@ -49,8 +53,8 @@ void plan_assign(const struct plan_inventory *inventory, const int *numa_nodes, 
 	}
 }
 
-/* Whether this worker may use transmit queue i of n, and whether it shares it with another. */
-static bool lane_is_mine(unsigned int i, unsigned int n, const struct plan_worker *worker, bool *shared)
+bool plan_lane_is_mine(
+	unsigned int i, unsigned int n, const struct plan_worker *worker, bool *shared)
 {
 	if (n >= worker->n_workers) {
 		*shared = false;
@@ -94,7 +98,7 @@ static struct forwarder *forwarder_create(const struct topology *topology,
 			struct lane *lane = &forwarder->lanes[forwarder->n_lanes];
 			bool shared;
 
-			if (!lane_is_mine(q, inventory->n_tx_of[id], worker, &shared))
+			if (!plan_lane_is_mine(q, inventory->n_tx_of[id], worker, &shared))
 				continue;
 			lane->queue = inventory->tx[id][q];
 			lane->counters = port->counters;
@@ -132,6 +136,8 @@ static void rx_route(struct plan *plan, struct plan_rx *rx, const struct topolog
 				rx->route = PLAN_ROUTE_CROSS;
 				rx->peer = &plan->forwarder->ports[cross->ports[!side]];
 				rx->lossless = cross->lossless;
+				if (rx->lossless)
+					rx->lane = cross_lane(plan->forwarder, rx->peer, rx->queue->index);
 				return;
 			}
 		}
@@ -172,24 +178,17 @@ static void plan_wake(struct plan *plan, struct plan_rx *rx, const struct plan_w
 		plan->keepers[plan->n_keepers++] = (struct plan_keeper){ rx->queue, why };
 	if (channel >= 0)
 		plan->place_of_channel[channel] = (uint16_t)(rx - plan->rx);
+	if (rx->lane != NULL && !rx->lane->is_shared && rx->lane->queue->wake.channel >= 0)
+		plan->place_of_channel[rx->lane->queue->wake.channel] = PLAN_PLACE_ROOM;
 }
 
-/* Of the inventory, the worker's share: how many queues, and what numbers their channels have. */
-static unsigned int share_of(const struct plan_inventory *inventory, const struct plan_worker *worker,
-	unsigned int *n_channels)
+/* How many queues of the inventory are the worker's. */
+static unsigned int share_of(const struct plan_inventory *inventory, const struct plan_worker *worker)
 {
 	unsigned int n = 0;
 
-	*n_channels = 0;
-	for (unsigned int i = 0; i < inventory->n_rx; i++) {
-		const struct rx_queue *queue = inventory->rx[i];
-
-		if (queue->worker != (int)worker->id)
-			continue;
-		n++;
-		if (queue->wake.channel >= (int)*n_channels)
-			*n_channels = (unsigned int)queue->wake.channel + 1;
-	}
+	for (unsigned int i = 0; i < inventory->n_rx; i++)
+		n += inventory->rx[i]->worker == (int)worker->id;
 	return n;
 }
 
@@ -231,9 +230,7 @@ struct plan *plan_create(const struct topology *topology, const struct plan_inve
 	const struct plan_worker *worker)
 {
 	int node = worker->numa_node >= 0 ? worker->numa_node : SOCKET_ID_ANY;
-	unsigned int n_channels;
-	unsigned int n_rx = share_of(inventory, worker, &n_channels);
-	struct plan *plan = plan_allocate(n_rx, n_channels, node);
+	struct plan *plan = plan_allocate(share_of(inventory, worker), worker->n_channels, node);
 
 	if (plan == NULL)
 		return NULL;

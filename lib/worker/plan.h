@@ -17,14 +17,17 @@ struct plan_rx {
 	const struct forward_port *ingress;
 	enum plan_route route;
 	bool lossless;                   /* cross */
+	bool is_held;                    /* cross, lossless: frames wait in the queue for room in the other */
 	uint16_t n_segments_done;        /* cross, lossless: see cross_forward() */
 	bool is_dirty;                   /* something was released that plan_signal() has not signalled */
 	bool is_unarmed;                 /* is in unarmed[] */
+	bool may_have_told;              /* of what was found before anybody looked at its channel */
 	uint16_t at;                     /* place in order[] */
 	bool keeps_awake;                /* its frames keep the worker awake for the idle window */
 	uint8_t n_idle_polls;            /* in a row */
 	const struct bridge_view *bridge; /* bridge */
 	const struct forward_port *peer; /* cross */
+	struct lane *lane;               /* cross, lossless: where its frames go; NULL: nowhere now */
 	struct event_moderation moderation;
 };
 
@@ -49,7 +52,7 @@ struct plan {
 	unsigned int n_unarmed;
 	uint16_t *unarmed;
 	unsigned int n_channels;
-	uint16_t *place_of_channel; /* [n_channels], place in rx[] or PLAN_NO_PLACE */
+	uint16_t *place_of_channel; /* [n_channels], place in rx[], PLAN_NO_PLACE or PLAN_PLACE_ROOM */
 	/* Whether and when the worker may sleep. */
 	uint64_t window_max_cycles; /* of looking in vain; UINT64_MAX: never */
 	unsigned int n_keepers;
@@ -86,20 +89,20 @@ static inline bool plan_has_signals(const struct plan *plan)
  */
 void plan_signal(struct plan *plan, uint64_t now, bool everything);
 
-#define PLAN_NO_PLACE UINT16_MAX
+#define PLAN_NO_PLACE   UINT16_MAX
+#define PLAN_PLACE_ROOM (UINT16_MAX - 1) /* the channel tells that there is room for frames that are held */
 
-/* The queue that an event channel is for, or NULL: it is in this plan no more. */
-static inline struct plan_rx *plan_rx_of_channel(struct plan *plan, unsigned int channel)
+/* The place in rx[] of the queue that an event channel is for, or one of the two above. */
+static inline unsigned int plan_place_of_channel(const struct plan *plan, unsigned int channel)
 {
-	if (channel >= plan->n_channels || plan->place_of_channel[channel] == PLAN_NO_PLACE)
-		return NULL;
-	return &plan->rx[plan->place_of_channel[channel]];
+	return channel < plan->n_channels ? plan->place_of_channel[channel] : PLAN_NO_PLACE;
 }
 
 /* Has the far side be spared from telling that there is something: the queue is looked at anyway. */
 static inline void plan_disarm(struct plan *plan, struct plan_rx *rx)
 {
-	rx->queue->arm(rx->queue, false);
+	if (rx->queue->is_armed)
+		rx->queue->arm(rx->queue, false);
 	rx->queue->is_armed = false;
 	if (rx->is_unarmed)
 		return;
@@ -129,6 +132,7 @@ static inline void plan_heat(struct plan *plan, struct plan_rx *rx)
 struct plan_worker {
 	unsigned int id;
 	unsigned int n_workers;
+	unsigned int n_channels; /* ids of its event channels are below */
 	int numa_node;
 	struct offload *offload;
 	struct fdb_cache *caches[TOPOLOGY_MAX_BRIDGES]; /* of the topology's bridges */
@@ -144,6 +148,10 @@ struct plan_inventory {
 	struct tx_queue *tx[PORT_MAX][PORT_MAX_QUEUES]; /* by port id */
 	unsigned int n_tx_of[PORT_MAX];
 };
+
+/* Whether this worker may use transmit queue i of n, and whether it shares it with another. */
+bool plan_lane_is_mine(
+	unsigned int i, unsigned int n, const struct plan_worker *worker, bool *shared);
 
 void plan_inventory_take(struct plan_inventory *inventory, const struct topology *topology);
 

@@ -37,62 +37,117 @@ static void window_learn(struct worker *worker, const struct plan *plan, uint64_
 	__atomic_store_n(&worker->window_cycles, window, __ATOMIC_RELAXED);
 }
 
+/* Whether the queue where the frames of `rx` wait for room can wake this worker. */
+static bool tells_of_room(const struct plan_rx *rx)
+{
+	return !rx->lane->is_shared && rx->lane->queue->wake.channel >= 0;
+}
+
+/* Arms a queue; if its frames wait for room in another queue, that one. */
+static void arm(struct plan_rx *rx)
+{
+	if (!rx->is_held) {
+		rx->queue->arm(rx->queue, true);
+		rx->queue->is_armed = true;
+	} else if (rx->lane != NULL && tells_of_room(rx)) {
+		rx->lane->queue->arm(rx->lane->queue, true);
+		rx->lane->queue->is_armed = true;
+	}
+}
+
+/* Whether there is something to do that nobody will tell of. */
+static bool is_ready(const struct plan_rx *rx)
+{
+	if (!rx->is_held)
+		return rx->queue->is_ready(rx->queue);
+	if (rx->lane == NULL)
+		return false; /* whoever comes there comes with a new plan */
+	return !tells_of_room(rx) || rx->lane->queue->has_room(rx->lane->queue);
+}
+
 /* Returns true if every queue will tell; false if one has something already, and it is hot now. */
 static bool arm_all(struct plan *plan)
 {
 	unsigned int n = plan->n_unarmed;
-	bool all_empty = true;
+	bool all_tell = true;
 
-	for (unsigned int i = 0; i < n; i++) {
-		struct plan_rx *rx = &plan->rx[plan->unarmed[i]];
-
-		rx->queue->arm(rx->queue, true);
-		rx->queue->is_armed = true;
-		rx->is_unarmed = false;
-	}
-	plan->n_unarmed = 0;
+	for (unsigned int i = 0; i < n; i++)
+		arm(&plan->rx[plan->unarmed[i]]);
 	if (n > 0)
 		vring_fence(); /* B, and its like of NICs */
+	plan->n_unarmed = 0;
 	for (unsigned int i = 0; i < n; i++) {
 		struct plan_rx *rx = &plan->rx[plan->unarmed[i]];
+		bool ready = is_ready(rx);
 
-		if (!rx->queue->is_ready(rx->queue))
-			continue;
+		rx->is_unarmed = false;
+		if (ready) {
+			plan_heat(plan, rx);
+			rx->may_have_told = true;
+			all_tell = false;
+		}
 		/*
-		 * It will not tell of this. Nor of what follows, if this is taken without a frame to show for it: where it
-		 * was armed is behind then.
+		 * What is there already will not be told. Nor what follows, if this is taken without a frame to show for it:
+		 * the place where it was armed is behind then. And a queue whose frames wait was not armed itself.
 		 */
-		plan_disarm(plan, rx);
-		plan_heat(plan, rx);
-		all_empty = false;
+		if (ready || rx->is_held)
+			plan_disarm(plan, rx);
 	}
-	return all_empty;
+	return all_tell;
 }
 
-/* Serves the queues that told. `woken`: TSC when the wait ended. */
-static void serve_woken(struct worker *worker, struct plan *plan, const uint16_t *channels, unsigned int n,
+/*
+ * Serves a queue that told, or for whose frames there may be room; adds to *n_frames. Returns whether it was not for nothing:
+ * there is something, though perhaps no frames, or was before it could tell.
+ */
+static bool serve_one(
+	struct worker *worker, struct plan *plan, struct plan_rx *rx, unsigned int *n_frames)
+{
+	bool was_real = rx->may_have_told || is_ready(rx);
+
+	plan_heat(plan, rx);
+	*n_frames += worker_serve(worker, plan, rx);
+	if (rx->queue->is_armed)
+		plan_disarm(plan, rx);
+	rx->may_have_told = false;
+	return was_real;
+}
+
+static bool serve_held(struct worker *worker, struct plan *plan, unsigned int *n_frames)
+{
+	bool was_real = false;
+
+	for (unsigned int i = 0; i < plan->n_rx; i++) {
+		if (plan->rx[i].is_held)
+			was_real |= serve_one(worker, plan, &plan->rx[i], n_frames);
+	}
+	return was_real;
+}
+
+/* Serves the queues that told. `woken`: TSC when the wait ended. Returns how many frames there were. */
+static unsigned int serve_woken(struct worker *worker, struct plan *plan, const uint16_t *channels, unsigned int n,
 	uint64_t woken)
 {
-	bool is_first = true;
+	unsigned int n_frames = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
-		struct plan_rx *rx = plan_rx_of_channel(plan, channels[i]);
-		unsigned int n_frames;
+		unsigned int place = plan_place_of_channel(plan, channels[i]);
+		bool is_first = n_frames == 0, was_real;
 
-		if (rx == NULL)
+		if (place == PLAN_NO_PLACE)
 			continue; /* the slot's, or of a queue that is gone */
-		plan_heat(plan, rx);
-		n_frames = worker_serve(worker, plan, rx);
-		if (n_frames > 0 && is_first) {
+		was_real = place == PLAN_PLACE_ROOM ?
+				   serve_held(worker, plan, &n_frames) :
+				   serve_one(worker, plan, &plan->rx[place], &n_frames);
+		if (n_frames > 0 && is_first)
 			histogram_add(&worker->wake_ns,
 				(rte_rdtsc() - woken) * 1000000 / (rte_get_tsc_hz() / 1000), 1);
-			is_first = false;
-		}
-		if (rx->queue->is_armed)
-			plan_disarm(plan, rx);
-		if (event_channel_judge(worker->events, channels[i], n_frames > 0))
-			news_tell(worker, WORKER_NEWS_SHUT_OUT, rx->queue->port->id, rx->queue->index);
+		if (event_channel_judge(worker->events, channels[i], was_real) &&
+			place != PLAN_PLACE_ROOM)
+			news_tell(worker, WORKER_NEWS_SHUT_OUT, plan->rx[place].queue->port->id,
+				plan->rx[place].queue->index);
 	}
+	return n_frames;
 }
 
 /* Waits until something wakes the worker. Returns the newest plan, or NULL if there is a reason not to sleep. */
@@ -113,6 +168,19 @@ static struct plan *wait(struct worker *worker, const struct plan *plan, uint16_
 	return __atomic_load_n(&worker->plan, __ATOMIC_ACQUIRE);
 }
 
+/*
+ * The worker sleeps no more, or has only looked so for a moment. Either it sees that the control thread wants to be told, or
+ * that thread, who looks whether all workers sleep after it has said so, sees that this one does not.
+ */
+static void say_awake(struct worker *worker)
+{
+	__atomic_store_n(&worker->asleep_since, 0, __ATOMIC_RELEASE);
+	vring_fence();
+	if (unlikely(__atomic_load_n(&worker->tells_waking, __ATOMIC_RELAXED)) &&
+		news_tell(worker, WORKER_NEWS_AWAKE, 0, 0))
+		__atomic_store_n(&worker->tells_waking, false, __ATOMIC_RELAXED);
+}
+
 /* Returns the plan to go on with. */
 static struct plan *sleep_until_told(struct worker *worker, struct plan *plan)
 {
@@ -124,22 +192,19 @@ static struct plan *sleep_until_told(struct worker *worker, struct plan *plan)
 	__atomic_store_n(&worker->asleep_since, begin, __ATOMIC_RELAXED);
 	next = wait(worker, plan, channels, &n_channels);
 	end = rte_rdtsc();
-	__atomic_store_n(&worker->asleep_since, 0, __ATOMIC_RELAXED);
-	/* Also if it has not slept: it has looked so for a moment. */
-	if (unlikely(__atomic_load_n(&worker->tells_waking, __ATOMIC_RELAXED))) {
-		__atomic_store_n(&worker->tells_waking, false, __ATOMIC_RELAXED);
-		news_tell(worker, WORKER_NEWS_AWAKE, 0, 0);
+	if (next != NULL) {
+		count(&worker->sleep_cycles, end - begin);
+		count(&worker->n_sleeps, 1);
 	}
+	say_awake(worker);
 	if (next == NULL)
 		return plan;
-	count(&worker->sleep_cycles, end - begin);
-	count(&worker->n_sleeps, 1);
 	/* The old one may be gone. The new one has all its queues looked at. */
 	if (next != plan)
 		return next;
 	window_learn(worker, plan, end - begin);
-	serve_woken(worker, plan, channels, n_channels, end);
-	count(&worker->busy_cycles, rte_rdtsc() - end);
+	if (serve_woken(worker, plan, channels, n_channels, end))
+		count(&worker->busy_cycles, rte_rdtsc() - end);
 	return plan;
 }
 

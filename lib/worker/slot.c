@@ -60,7 +60,7 @@ bool slot_collect(struct slot *slot)
 {
 	if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) != SLOT_DONE)
 		return false;
-	slot->state = SLOT_IDLE;
+	__atomic_store_n(&slot->state, SLOT_IDLE, __ATOMIC_RELAXED);
 	return true;
 }
 

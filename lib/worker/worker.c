@@ -12,6 +12,18 @@
 
 #include "worker_private.h"
 
+/* After a lossless burst: whether frames wait for room, and if some did, but do no more, that nobody need tell of it. */
+static void hold_note(struct plan_rx *rx, unsigned int n, unsigned int n_done)
+{
+	struct tx_queue *queue = rx->lane != NULL ? rx->lane->queue : NULL;
+
+	rx->is_held = n_done < n;
+	if (n_done > 0 && queue->is_armed) {
+		queue->arm(queue, false);
+		queue->is_armed = false;
+	}
+}
+
 unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_rx *rx)
 {
 	struct port_counters *counters = rx->ingress->counters;
@@ -22,8 +34,10 @@ unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_
 	if (n == 0)
 		return 0;
 	/* It is looked at anyway: whoever fills it need not tell. */
-	if (unlikely(rx->queue->is_armed))
+	if (unlikely(rx->queue->is_armed)) {
 		plan_disarm(plan, rx);
+		rx->may_have_told = true;
+	}
 	switch (rx->route) {
 	case PLAN_ROUTE_BRIDGE:
 		bridge_forward(plan->forwarder, rx->bridge, rx->ingress, batch->frames, n,
@@ -38,10 +52,15 @@ unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_
 		break;
 	}
 	rx->queue->release(rx->queue, counters, batch, n_done);
-	plan_mark(plan, rx, n);
+	if (rx->lossless) {
+		hold_note(rx, n, n_done);
+		if (n_done == 0)
+			return 0;
+	}
+	plan_mark(plan, rx, n_done);
 	count(&worker->packets, n_done);
-	worker->n_keeping += rx->keeps_awake ? n : 0;
-	return n;
+	worker->n_keeping += rx->keeps_awake ? n_done : 0;
+	return n_done;
 }
 
 /*

@@ -48,7 +48,6 @@ struct worker {
 	uint64_t rounds_watched; /* `rounds` at the last workers_watch() */
 	int request_channel;     /* in `events`, of slot.worker_fd */
 	int answer_channel;      /* in workers.answers, of slot.control_fd */
-	unsigned int n_channels; /* ids in `events` are below */
 	struct histogram request_ns;
 	struct plan_worker spec;
 	unsigned int lcore_id;
@@ -81,7 +80,7 @@ static inline void count(uint64_t *counter, uint64_t n)
 /* The thread of a worker; argument: struct worker. */
 int worker_main(void *argument);
 
-/* Frames of one burst of one queue, those that stay in the queue included. Worker. */
+/* Serves one burst of one queue. Returns how many frames were dealt with; those that wait for room are not. Worker. */
 unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_rx *rx);
 
 /*
@@ -94,13 +93,14 @@ uint64_t worker_idle(struct worker *worker, struct plan **plan, uint64_t now);
 int channels_start(struct worker *worker, struct event_set *answers, char *error, size_t error_size);
 void channels_stop(struct worker *worker);
 
-/* Opens event channels for the worker's queues that have none yet. */
-void channels_open(struct worker *worker, const struct plan_inventory *inventory);
+/* Opens event channels for the worker's queues that have none yet, and for those where frames may have to wait for room. */
+void channels_open(struct worker *worker, const struct topology *topology,
+	const struct plan_inventory *inventory);
 
 /* Closes those of queues that the inventory does not have; no worker may be using these any more. */
 void channels_close(struct worker *worker, const struct plan_inventory *inventory);
 
-/* Tells the control thread something. Worker; never waits. */
-void news_tell(struct worker *worker, enum worker_news_kind kind, uint16_t port, uint16_t queue);
+/* Tells the control thread something. Worker; never waits. False: there is no room. */
+bool news_tell(struct worker *worker, enum worker_news_kind kind, uint16_t port, uint16_t queue);
 
 #endif

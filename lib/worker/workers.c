@@ -76,11 +76,12 @@ static bool collect(struct workers *workers, struct worker *worker)
 	return true;
 }
 
-static bool collect_all(struct workers *workers)
+/* Of the n workers from `first` on. */
+static bool collect_all(struct workers *workers, unsigned int first, unsigned int n)
 {
 	bool all = true;
 
-	for (unsigned int i = 0; i < workers->n; i++)
+	for (unsigned int i = first; i < first + n; i++)
 		all &= collect(workers, workers->worker[i]);
 	return all;
 }
@@ -91,8 +92,8 @@ static bool collect_all(struct workers *workers)
 /* Longer than any round; a worker that takes so long is stuck in a system call or was not scheduled. */
 #define ROUND_MAX_US 10000
 
-/* Waits until all requests are answered, or until the time has come: false. */
-static bool answers_wait(struct workers *workers, uint64_t until_us)
+/* Waits until n workers from `first` on have answered, or until the time has come: false. */
+static bool answers_wait(struct workers *workers, unsigned int first, unsigned int n, uint64_t until_us)
 {
 	uint16_t ids[EVENT_WAIT_MAX];
 	uint64_t now_us = clock_now_us();
@@ -102,14 +103,14 @@ static bool answers_wait(struct workers *workers, uint64_t until_us)
 
 	while (!done && now_us < spin_us) {
 		rte_pause();
-		done = collect_all(workers);
+		done = collect_all(workers, first, n);
 		now_us = clock_now_us();
 	}
 	if (done)
 		return true;
-	for (unsigned int i = 0; i < workers->n; i++)
+	for (unsigned int i = first; i < first + n; i++)
 		slot_await_begin(&workers->worker[i]->slot);
-	while (!(done = collect_all(workers)) && now_us < until_us) {
+	while (!(done = collect_all(workers, first, n)) && now_us < until_us) {
 		event_set_wait(workers->answers, RTE_MIN(watch_us, until_us), ids);
 		now_us = clock_now_us();
 		if (now_us >= watch_us) {
@@ -117,7 +118,7 @@ static bool answers_wait(struct workers *workers, uint64_t until_us)
 			watch_us = now_us + ROUND_MAX_US;
 		}
 	}
-	for (unsigned int i = 0; i < workers->n; i++)
+	for (unsigned int i = first; i < first + n; i++)
 		slot_await_end(&workers->worker[i]->slot);
 	return done;
 }
@@ -136,7 +137,7 @@ static void answers_wait_all(struct workers *workers)
 	static struct log_limit limit;
 	char text[256];
 
-	while (!answers_wait(workers, clock_now_us() + WORKERS_DEADLINE_US)) {
+	while (!answers_wait(workers, 0, workers->n, clock_now_us() + WORKERS_DEADLINE_US)) {
 		for (unsigned int i = 0; i < workers->n; i++) {
 			if (!is_pending(workers->worker[i]))
 				continue;
@@ -161,10 +162,11 @@ int workers_ping(struct workers *workers, unsigned int id, struct worker_ping *p
 	struct worker *worker = workers->worker[id];
 	uint64_t until_us = clock_now_us() + WORKERS_DEADLINE_US;
 
-	if (!is_pending(worker)) {
+	/* One that was given up on may be answered by now. */
+	if (collect(workers, worker)) {
 		ping->was_asleep = __atomic_load_n(&worker->asleep_since, __ATOMIC_RELAXED) != 0;
 		slot_submit(&worker->slot, NULL, NULL);
-		if (answers_wait(workers, until_us)) {
+		if (answers_wait(workers, id, 1, until_us)) {
 			uint64_t cycles = rte_rdtsc() - worker->slot.submitted_tsc;
 
 			ping->round_trip_ns = cycles * 1000000 / (workers->tsc_hz / 1000);
@@ -228,7 +230,7 @@ void workers_publish(struct workers *workers, const struct topology *topology)
 		struct plan *old = worker->plan;
 		struct plan *plan = NULL;
 
-		channels_open(worker, &workers->inventory);
+		channels_open(worker, topology, &workers->inventory);
 		if (caches_create(worker, topology))
 			plan = plan_create(topology, &workers->inventory, &worker->spec);
 		if (plan == NULL) {
@@ -406,9 +408,16 @@ static uint64_t read_counter(const uint64_t *counter)
 void workers_report(const struct workers *workers, unsigned int id, struct worker_report *report)
 {
 	const struct worker *worker = workers->worker[id];
-	uint64_t asleep_since = read_counter(&worker->asleep_since);
-	uint64_t now = rte_rdtsc();
+	uint64_t asleep_since, sleep_cycles, now;
 
+	/* The sleep that goes on is not in the counter yet; one that ends meanwhile must not count twice. */
+	do {
+		asleep_since = __atomic_load_n(&worker->asleep_since, __ATOMIC_ACQUIRE);
+		sleep_cycles = __atomic_load_n(&worker->sleep_cycles, __ATOMIC_ACQUIRE);
+		now = rte_rdtsc();
+	} while (asleep_since != read_counter(&worker->asleep_since));
+	if (asleep_since != 0 && now > asleep_since)
+		sleep_cycles += now - asleep_since;
 	*report = (struct worker_report){
 		.id = id,
 		.cpu = cpu_of(worker->lcore_id),
@@ -422,9 +431,7 @@ void workers_report(const struct workers *workers, unsigned int id, struct worke
 					    workers->tsc_hz),
 		.busy_cycles = read_counter(&worker->busy_cycles),
 		.idle_cycles = read_counter(&worker->idle_cycles),
-		/* The sleep that goes on is not in the counter yet. */
-		.sleep_cycles = read_counter(&worker->sleep_cycles) +
-				(asleep_since != 0 && now > asleep_since ? now - asleep_since : 0),
+		.sleep_cycles = sleep_cycles,
 		.rounds = read_counter(&worker->rounds),
 		.packets = read_counter(&worker->packets),
 		.n_sleeps = read_counter(&worker->n_sleeps),

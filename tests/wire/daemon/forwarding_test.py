@@ -205,6 +205,7 @@ class CrossConnects(ForwardingTest):
         sender.tx.publish()
         time.sleep(QUIET_S)
         self.assertEqual(sender.tx.used_idx, 16, 'as many as the receiver has buffers for')
+        self.assert_asleep()
         received = 0
         while received < 2000:
             while sent < 2000 and sender.queue(ethernet(sent)):
@@ -224,7 +225,13 @@ class CrossConnects(ForwardingTest):
         sender.send(*frames)
         time.sleep(QUIET_S)
         self.assertEqual(sender.tx.used_idx, 0)
+        self.assert_asleep()
         self.assert_gets(self.guest('b'), *frames)
+
+    def assert_asleep(self):
+        """Frames that wait for room cost no CPU time: the room wakes the worker."""
+        worker = self.daemon.call('worker.show')['workers'][0]
+        self.assertEqual(worker['state'], 'asleep', worker)
 
     def test_with_loss_the_sender_goes_on_and_the_drops_are_counted(self):
         self.start(['a', 'b'], cross_connects=[{'ports': ['a', 'b']}])

@@ -71,6 +71,12 @@ void bridge_forward(struct forwarder *forwarder, const struct bridge_view *bridg
 	const struct forward_port *ingress, struct frame *frames, unsigned int n, bool is_one_flow);
 
 /*
+ * The lane that frames of a receive queue take to the other end of a cross-connect: queue i goes to queue i, so one flow stays
+ * in one queue and in order. NULL: there is none now.
+ */
+struct lane *cross_lane(struct forwarder *forwarder, const struct forward_port *egress, uint16_t rx_queue_index);
+
+/*
  * Sends n frames to the other end of a cross-connect, by the queue that belongs to the one they came in by. `needs`
  * is theirs together.
  * With n_segments_done NULL frames may be lost, and all are dealt with: returns n. Else the cross-connect is lossless:

@@ -91,12 +91,15 @@ void event_set_report(const struct event_set *set, struct event_set_report *repo
 
 /*
  * Waits until a channel is readable or until `until_us` (base/clock.h; 0: only looks). Returns how many ids it put into
- * `ids` (room for EVENT_WAIT_MAX), those whose penalty has ended included; 0: nothing but the time, or a signal. A wait that
- * a penalty's end cuts short counts as ended by time.
+ * `ids` (room for EVENT_WAIT_MAX); 0: nothing but the time, or a signal. The end of a penalty ends a wait as well, and counts
+ * as time.
  */
 unsigned int event_set_wait(struct event_set *set, uint64_t until_us, uint16_t *ids);
 
-/* In a row, and then the channel is shut out for EVENT_PENALTY_MIN_US; twice as long each next time that is for nothing. */
+/*
+ * In a row, and then the channel is shut out for EVENT_PENALTY_MIN_US; from then on for twice as long each time it wakes the
+ * set for nothing, until it has something. Being reported at the end of a penalty does not count.
+ */
 #define EVENT_SPURIOUS_MAX   64
 #define EVENT_PENALTY_MIN_US 1000
 #define EVENT_PENALTY_MAX_US 100000

@@ -109,6 +109,14 @@ struct tx_queue {
 	unsigned int (*send_shared)(struct tx_queue *queue, struct port_counters *counters,
 		struct frame *const *frames, unsigned int n);
 	void (*notify_shared)(struct tx_queue *queue);
+	/*
+	 * As of rx_queue, for room: the far side tells when there is some, and has_room() looks. For one sender only. Not set where
+	 * wake.fd is -1.
+	 */
+	void (*arm)(struct tx_queue *queue, bool wanted);
+	bool (*has_room)(struct tx_queue *queue);
+	bool is_armed; /* its worker's: arm() was called last with true */
+	struct port_wake wake;
 };
 
 /* Workers. Others spin meanwhile: what can be done before or after is not done under the lock. */
