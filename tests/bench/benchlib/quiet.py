@@ -236,6 +236,24 @@ def kick(bench, scale):
                     'buckets': [{'below_ns': below, 'n': n} for below, n in sorted(buckets.items())]})]
 
 
+def kick_on_one_cpu(bench, scale):
+    """The same without an interrupt from CPU to CPU, which takes as long as the machine makes it: the generator is on the
+    worker's CPU, and a worker that is woken goes first. Going to sleep again is within the figure."""
+    with started(bench, QuietRingway) as backend:
+        backend.mode('interrupt')
+        try:
+            os.sched_setscheduler(backend.worker_tid(), os.SCHED_FIFO, os.sched_param(1))
+        except PermissionError:
+            bench.leave_out('kick to first frame on one CPU', 'needs real-time scheduling')
+            return []
+        report = plain_report_of(bench.context, backend.sockets, ['--one-way', '--batch', '1', '--pause-us', '4000'],
+                                 scale.trickle_s, bench.context.backend_cpu)
+    kicks = report['total']['kick_ns']
+    us = {key: kicks[key] / 1000 for key in ('p50', 'p90', 'p99', 'max')}
+    return [Figure('the same on one CPU, median', us['p50'], 'us', '', None,
+                   f'{kicks["n"]} kicks, worker goes first, interrupt; {in_words(us)}', {'kick_us': us})]
+
+
 def trickle(bench, scale):
     """1000 frames a second, one way. What they cost in one long run, how long they take in short ones."""
     figures, options = [], ['--one-way', '--rate', '1000']
@@ -318,7 +336,8 @@ def requests(bench, scale):
 
 # What each measures, for the row that says it could not be.
 MEASUREMENTS = ((idle, 'idle'), (full_load, 'full load, adaptive to poll'), (first_frames, 'bursts lost'),
-                (kick, 'kick to first frame'), (trickle, 'CPU at 1000 frames/s'),
+                (kick, 'kick to first frame'), (kick_on_one_cpu, 'kick to first frame on one CPU'),
+                (trickle, 'CPU at 1000 frames/s'),
                 (interrupts, 'interrupts at 1 Mpps'), (requests, 'request round trip'))
 
 

@@ -19,10 +19,10 @@ ENDING_S = 0.2
 LATE_S = 60
 
 
-def _argv(context, sockets, options, duration_s, stall_s=STALL_S):
+def _argv(context, sockets, options, duration_s, stall_s=STALL_S, cpu=None):
     argv = [context.program('app/ringbench/ringbench'), '--json', *options,
             '--duration', str(duration_s), '--stall', str(stall_s),
-            '--cpu', str(context.generator_cpu)]
+            '--cpu', str(context.generator_cpu if cpu is None else cpu)]
     for path in sockets:
         argv += ['--socket', path]
     return argv
@@ -62,9 +62,10 @@ def report_of(context, backend, options, duration_s):
     return report
 
 
-def plain_report_of(context, sockets, options, duration_s):
-    """The same for as long as it takes, beside whatever else the machine does."""
-    process = Process(_argv(context, sockets, options, duration_s), context.generator_cpu,
+def plain_report_of(context, sockets, options, duration_s, cpu=None):
+    """The same for as long as it takes, beside whatever else the machine does; on the generator's CPU or another."""
+    cpu = context.generator_cpu if cpu is None else cpu
+    process = Process(_argv(context, sockets, options, duration_s, cpu=cpu), cpu,
                       context.log_path('generator'), text=True, stdout=subprocess.PIPE)
     try:
         report = json.loads(process.popen.communicate(timeout=duration_s + LATE_S)[0])
