@@ -8,6 +8,7 @@
  * one copy between guests. Nothing a guest does to its memory meanwhile can matter but to the payload's content.
  */
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -124,6 +125,14 @@ uint8_t guest_frame_take(const struct guest_rx_queue *queue, struct vring_buffer
 	return N_DROP_REASONS;
 }
 
+/* After the announcement was forwarded, or not: then it comes again. */
+static void announcement_end(struct guest_rx_queue *queue, unsigned int n)
+{
+	queue->is_announcing = false;
+	if (n == 1)
+		__atomic_store_n(&queue->announce, false, __ATOMIC_RELEASE);
+}
+
 static void guest_release(struct rx_queue *base, struct port_counters *counters,
 	struct frame_batch *batch, unsigned int n)
 {
@@ -140,6 +149,8 @@ static void guest_release(struct rx_queue *base, struct port_counters *counters,
 		vring_device_publish(&queue->ring->device);
 		return;
 	}
+	if (unlikely(queue->is_announcing))
+		announcement_end(queue, n);
 	for (unsigned int i = 0; i < n; i++)
 		counters->rx_bytes += batch->frames[i].len;
 	/* Counted here and not when found: buffers that stay in the ring are parsed again. */
@@ -196,12 +207,20 @@ static bool guest_rx_is_ready(struct rx_queue *base)
 
 static void guest_tx_arm(struct tx_queue *base, bool wanted)
 {
-	vring_device_set_kick(&((struct guest_tx_queue *)base)->ring->device, wanted);
+	struct vring_device *device = &((struct guest_tx_queue *)base)->ring->device;
+
+	if (wanted)
+		vring_device_set_kick_behind(device);
+	else
+		vring_device_set_kick(device, false);
 }
 
-static bool guest_tx_has_room(struct tx_queue *base)
+static unsigned int guest_tx_room(struct tx_queue *base)
 {
-	return vring_device_has_available(&((struct guest_tx_queue *)base)->ring->device);
+	const struct vring_device *device = &((struct guest_tx_queue *)base)->ring->device;
+	unsigned int n = vring_device_backlog(device);
+
+	return n < device->size ? n : UINT_MAX;
 }
 
 static void guest_tx_notify(struct tx_queue *base)
@@ -248,7 +267,7 @@ static unsigned int announcement_make(struct guest_rx_queue *queue, struct frame
 	batch->burst.n = 0;
 	batch->n_refused = 0;
 	batch->n_buffers_done[0] = batch->n_buffers_done[1] = 0;
-	__atomic_store_n(&queue->announce, false, __ATOMIC_RELEASE);
+	queue->is_announcing = true;
 	return 1;
 }
 
@@ -534,7 +553,7 @@ void guest_tx_queue_init(struct guest_tx_queue *queue)
 	queue->base.send_shared = guest_send_shared;
 	queue->base.notify_shared = guest_tx_notify_shared;
 	queue->base.arm = guest_tx_arm;
-	queue->base.has_room = guest_tx_has_room;
+	queue->base.room = guest_tx_room;
 	queue->base.full_reason = DROP_GUEST_NO_BUFFERS;
 	rte_spinlock_init(&queue->base.lock);
 }

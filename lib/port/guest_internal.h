@@ -32,6 +32,7 @@ struct guest_rx_queue {
 	bool is_alarm_said;   /* port_alarm() */
 	/* SEND_RARP: set by the control thread, cleared by the worker that has sent the announcement. */
 	bool announce;
+	bool is_announcing; /* the worker's: it is the burst that was received */
 	uint8_t announce_mac[6];
 };
 

@@ -107,6 +107,15 @@ void vring_device_set_kick(struct vring_device *ring, bool wanted)
 		vring_fence(); /* B */
 }
 
+void vring_device_set_kick_behind(struct vring_device *ring)
+{
+	if (ring->packed)
+		device_packed_set_kick_at(ring, device_packed_backlog(ring).end);
+	else
+		device_split_set_kick_at(ring, (uint16_t)(ring->last_avail_idx + device_split_lead(ring)));
+	vring_fence(); /* B */
+}
+
 bool vring_device_has_available(const struct vring_device *ring)
 {
 	if (ring->breakage != VRING_INTACT)
@@ -121,6 +130,6 @@ unsigned int vring_device_backlog(const struct vring_device *ring)
 
 	if (ring->breakage != VRING_INTACT)
 		return 0;
-	n = ring->packed ? device_packed_backlog(ring) : device_split_lead(ring);
+	n = ring->packed ? device_packed_backlog(ring).n : device_split_lead(ring);
 	return n <= ring->size ? n : ring->size;
 }

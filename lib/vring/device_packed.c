@@ -105,6 +105,11 @@ void device_packed_set_kick(struct vring_device *ring, bool wanted)
 	packed_event_store(ring->used, wanted, ring->event_idx, ring->last_avail_idx);
 }
 
+void device_packed_set_kick_at(struct vring_device *ring, uint16_t position)
+{
+	packed_event_store(ring->used, true, ring->event_idx, position);
+}
+
 /* The word of the descriptor at `position`, in private order. */
 static uint64_t word_at(const struct vring_device *ring, uint16_t position)
 {
@@ -116,20 +121,20 @@ bool device_packed_has_available(const struct vring_device *ring)
 	return packed_is_available(word_at(ring, ring->last_avail_idx), ring->last_avail_idx);
 }
 
-unsigned int device_packed_backlog(const struct vring_device *ring)
+struct packed_backlog device_packed_backlog(const struct vring_device *ring)
 {
 	unsigned int n_slots = ring->size < VRING_BACKLOG_SLOTS ? ring->size : VRING_BACKLOG_SLOTS;
-	uint16_t position = ring->last_avail_idx;
-	unsigned int n = 0;
+	struct packed_backlog backlog = { .n = 0, .end = ring->last_avail_idx };
 
-	while (n_slots-- > 0) {
-		uint64_t word = word_at(ring, position);
+	for (; n_slots > 0; n_slots--) {
+		uint64_t word = word_at(ring, backlog.end);
 
-		if (!packed_is_available(word, position))
-			break;
+		if (!packed_is_available(word, backlog.end))
+			return backlog;
 		if ((word & DESC_NEXT) == 0)
-			n++;
-		position = vring_packed_advance(position, 1, ring->size);
+			backlog.n++;
+		backlog.end = vring_packed_advance(backlog.end, 1, ring->size);
 	}
-	return n;
+	backlog.n = ring->size;
+	return backlog;
 }

@@ -14,7 +14,14 @@ void device_packed_publish(struct vring_device *ring);
 void device_packed_count_published(struct vring_device *ring, uint16_t position);
 bool device_packed_wants_call(struct vring_device *ring);
 void device_packed_set_kick(struct vring_device *ring, bool wanted);
+void device_packed_set_kick_at(struct vring_device *ring, uint16_t position);
 bool device_packed_has_available(const struct vring_device *ring);
-unsigned int device_packed_backlog(const struct vring_device *ring);
+
+struct packed_backlog {
+	unsigned int n; /* buffers; the ring's size if there were more slots to look at than are */
+	uint16_t end;   /* position behind them */
+};
+
+struct packed_backlog device_packed_backlog(const struct vring_device *ring);
 
 #endif

@@ -83,13 +83,21 @@ bool device_split_wants_call(struct vring_device *ring)
 	return is_due || event_passed(event, ring->published_idx, n_uncalled);
 }
 
+/* With event index the flags stay 0 (2.7.10.2) and the index counts, without it the flags. */
+static void wish_store(struct vring_device *ring, uint16_t flags, uint16_t idx)
+{
+	__atomic_store_n(&ring->used->flags, ring->event_idx ? 0 : flags, __ATOMIC_RELAXED);
+	if (ring->event_idx)
+		__atomic_store_n(vring_avail_event_of(ring->used, ring->size), idx, __ATOMIC_RELAXED);
+}
+
 void device_split_set_kick(struct vring_device *ring, bool wanted)
 {
-	uint16_t flags = wanted || ring->event_idx ? 0 : VRING_USED_F_NO_NOTIFY;
+	/* The wish not to be kicked is an index just gone by. */
+	wish_store(ring, wanted ? 0 : VRING_USED_F_NO_NOTIFY, (uint16_t)(ring->last_avail_idx - !wanted));
+}
 
-	/* With event index the flags stay 0 (2.7.10.2) and the wish not to be kicked is an index just gone by. */
-	__atomic_store_n(&ring->used->flags, flags, __ATOMIC_RELAXED);
-	if (ring->event_idx)
-		__atomic_store_n(vring_avail_event_of(ring->used, ring->size),
-			(uint16_t)(ring->last_avail_idx - !wanted), __ATOMIC_RELAXED);
+void device_split_set_kick_at(struct vring_device *ring, uint16_t idx)
+{
+	wish_store(ring, 0, idx);
 }

@@ -14,6 +14,7 @@ void device_split_publish(struct vring_device *ring);
 void device_split_publish_to(struct vring_device *ring, uint16_t idx);
 bool device_split_wants_call(struct vring_device *ring);
 void device_split_set_kick(struct vring_device *ring, bool wanted);
+void device_split_set_kick_at(struct vring_device *ring, uint16_t idx);
 /* How far the available index leads: more than the size is a lie. */
 unsigned int device_split_lead(const struct vring_device *ring);
 

@@ -19,6 +19,7 @@ struct plan_rx {
 	bool lossless;                   /* cross */
 	bool is_held;                    /* cross, lossless: frames wait in the queue for room in the other */
 	uint16_t n_segments_done;        /* cross, lossless: see cross_forward() */
+	unsigned int room_seen;          /* is_held: how much there was, at least, when it was too little */
 	bool is_dirty;                   /* something was released that plan_signal() has not signalled */
 	bool is_unarmed;                 /* is in unarmed[] */
 	bool may_have_told;              /* of what was found before anybody looked at its channel */
@@ -76,6 +77,12 @@ static inline void plan_mark(struct plan *plan, struct plan_rx *rx, unsigned int
 		return;
 	rx->is_dirty = true;
 	plan->dirty[plan->n_dirty++] = (uint16_t)(rx - plan->rx);
+}
+
+/* Whether the queue where the frames of `rx` wait for room can wake this worker. */
+static inline bool plan_tells_of_room(const struct plan_rx *rx)
+{
+	return rx->lane != NULL && !rx->lane->is_shared && rx->lane->queue->wake.channel >= 0;
 }
 
 static inline bool plan_has_signals(const struct plan *plan)

@@ -15,6 +15,8 @@
  * doubles. After a longer one it is halved. So a worker whose frames come a few at a time with long pauses sleeps in all of
  * them, and one whose pauses are short does not lose time with going to sleep and waking up.
  */
+#include <limits.h>
+
 #include <rte_cycles.h>
 
 #include "pause.h"
@@ -37,19 +39,13 @@ static void window_learn(struct worker *worker, const struct plan *plan, uint64_
 	__atomic_store_n(&worker->window_cycles, window, __ATOMIC_RELAXED);
 }
 
-/* Whether the queue where the frames of `rx` wait for room can wake this worker. */
-static bool tells_of_room(const struct plan_rx *rx)
-{
-	return !rx->lane->is_shared && rx->lane->queue->wake.channel >= 0;
-}
-
 /* Arms a queue; if its frames wait for room in another queue, that one. */
 static void arm(struct plan_rx *rx)
 {
 	if (!rx->is_held) {
 		rx->queue->arm(rx->queue, true);
 		rx->queue->is_armed = true;
-	} else if (rx->lane != NULL && tells_of_room(rx)) {
+	} else if (plan_tells_of_room(rx)) {
 		rx->lane->queue->arm(rx->lane->queue, true);
 		rx->lane->queue->is_armed = true;
 	}
@@ -58,11 +54,14 @@ static void arm(struct plan_rx *rx)
 /* Whether there is something to do that nobody will tell of. */
 static bool is_ready(const struct plan_rx *rx)
 {
+	unsigned int room;
+
 	if (!rx->is_held)
 		return rx->queue->is_ready(rx->queue);
-	if (rx->lane == NULL)
-		return false; /* whoever comes there comes with a new plan */
-	return !tells_of_room(rx) || rx->lane->queue->has_room(rx->lane->queue);
+	if (!plan_tells_of_room(rx))
+		return rx->lane != NULL; /* whoever comes where nobody is comes with a new plan */
+	room = rx->lane->queue->room(rx->lane->queue);
+	return room > rx->room_seen || room == UINT_MAX;
 }
 
 /* Returns true if every queue will tell; false if one has something already, and it is hot now. */

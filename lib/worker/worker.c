@@ -12,16 +12,35 @@
 
 #include "worker_private.h"
 
-/* After a lossless burst: whether frames wait for room, and if some did, but do no more, that nobody need tell of it. */
-static void hold_note(struct plan_rx *rx, unsigned int n, unsigned int n_done)
+/* How much there is in the queue where frames wait for it. Looked at before another try, for what comes during it is new. */
+static unsigned int room_of(const struct plan_rx *rx)
 {
-	struct tx_queue *queue = rx->lane != NULL ? rx->lane->queue : NULL;
+	return plan_tells_of_room(rx) ? rx->lane->queue->room(rx->lane->queue) : 0;
+}
 
+/*
+ * Sends a lossless burst, and notes whether frames wait for room; if some did, and do no more, nobody need tell of it. Returns how
+ * many were dealt with.
+ */
+static unsigned int forward_lossless(
+	struct plan *plan, struct plan_rx *rx, struct frame_batch *batch, unsigned int n)
+{
+	uint16_t n_segments = rx->n_segments_done;
+	unsigned int n_done;
+
+	if (unlikely(rx->is_held))
+		rx->room_seen = room_of(rx);
+	n_done = cross_forward(plan->forwarder, rx->peer, rx->queue->index, batch->frames, n,
+		batch->needs, &rx->n_segments_done);
 	rx->is_held = n_done < n;
-	if (n_done > 0 && queue->is_armed) {
-		queue->arm(queue, false);
-		queue->is_armed = false;
+	/* Some of the room was taken: what there is now was not seen. */
+	if (n_done > 0 || rx->n_segments_done != n_segments)
+		rx->room_seen = 0;
+	if (n_done > 0 && rx->lane->queue->is_armed) {
+		rx->lane->queue->arm(rx->lane->queue, false);
+		rx->lane->queue->is_armed = false;
 	}
+	return n_done;
 }
 
 unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_rx *rx)
@@ -31,8 +50,10 @@ unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_
 	unsigned int n = rx->queue->receive(rx->queue, counters, batch, FRAME_BURST);
 	unsigned int n_done = n;
 
-	if (n == 0)
+	if (n == 0) {
+		rx->is_held = false;
 		return 0;
+	}
 	/* It is looked at anyway: whoever fills it need not tell. */
 	if (unlikely(rx->queue->is_armed)) {
 		plan_disarm(plan, rx);
@@ -44,19 +65,18 @@ unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_
 			batch->is_one_flow);
 		break;
 	case PLAN_ROUTE_CROSS:
-		n_done = cross_forward(plan->forwarder, rx->peer, rx->queue->index, batch->frames,
-			n, batch->needs, rx->lossless ? &rx->n_segments_done : NULL);
+		n_done = rx->lossless ?
+				 forward_lossless(plan, rx, batch, n) :
+				 cross_forward(plan->forwarder, rx->peer, rx->queue->index,
+					 batch->frames, n, batch->needs, NULL);
 		break;
 	case PLAN_ROUTE_NONE:
 		counters->drops[DROP_NO_DESTINATION] += n;
 		break;
 	}
 	rx->queue->release(rx->queue, counters, batch, n_done);
-	if (rx->lossless) {
-		hold_note(rx, n, n_done);
-		if (n_done == 0)
-			return 0;
-	}
+	if (n_done == 0)
+		return 0;
 	plan_mark(plan, rx, n_done);
 	count(&worker->packets, n_done);
 	worker->n_keeping += rx->keeps_awake ? n_done : 0;

@@ -110,11 +110,11 @@ struct tx_queue {
 		struct frame *const *frames, unsigned int n);
 	void (*notify_shared)(struct tx_queue *queue);
 	/*
-	 * As of rx_queue, for room: the far side tells when there is some, and has_room() looks. For one sender only. Not set where
-	 * wake.fd is -1.
+	 * As of rx_queue, for more room than there is: the far side tells when there is more, and room() says how much there is, in
+	 * buffers, or UINT_MAX: too much to tell whether it grows. For one sender only. Not set where wake.fd is -1.
 	 */
 	void (*arm)(struct tx_queue *queue, bool wanted);
-	bool (*has_room)(struct tx_queue *queue);
+	unsigned int (*room)(struct tx_queue *queue);
 	bool is_armed; /* its worker's: arm() was called last with true */
 	struct port_wake wake;
 };

@@ -211,6 +211,12 @@ bool vring_device_wants_call(struct vring_device *ring);
  */
 void vring_device_set_kick(struct vring_device *ring, bool wanted);
 
+/*
+ * The same for who wants more buffers than there are: asks for a kick by the first one behind them. Before it sleeps it looks
+ * whether vring_device_backlog() has grown.
+ */
+void vring_device_set_kick_behind(struct vring_device *ring);
+
 /* Whether the driver has made buffers available that were not taken yet. */
 bool vring_device_has_available(const struct vring_device *ring);
 
@@ -218,8 +224,8 @@ bool vring_device_has_available(const struct vring_device *ring);
 #define VRING_BACKLOG_SLOTS 256
 
 /*
- * Available buffers not taken yet, 0..size (clamped). For drain-mode measurements and displays. A packed ring has no
- * index to tell; its next VRING_BACKLOG_SLOTS slots are looked at, so longer backlogs look like that many.
+ * Available buffers not taken yet, 0..size (clamped). A packed ring has no index to tell; its next VRING_BACKLOG_SLOTS slots
+ * are looked at, and if all of them are available the whole ring is taken to be.
  */
 unsigned int vring_device_backlog(const struct vring_device *ring);
 
