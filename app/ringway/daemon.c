@@ -267,11 +267,11 @@ static void on_news(evutil_socket_t fd, short what, void *ctx)
 				port->ops->tick(port);
 			break;
 		case WORKER_NEWS_SHUT_OUT:
-			log_limited(&daemon->shut_out_log_limit, LOG_LEVEL_WARN,
-				"port %s: queue %u woke worker %u for nothing %d times in a row; it may not "
-				"for a while (see: ringwayctl worker show)",
-				port != NULL ? port->name : "?", news.queue, news.worker,
-				EVENT_SPURIOUS_MAX);
+			if (port != NULL)
+				log_limited(&daemon->shut_out_log_limits[port->id], LOG_LEVEL_WARN,
+					"port %s: queue %u woke worker %u for nothing %d times in a row; it "
+					"may not for a while (see: ringwayctl worker show)",
+					port->name, news.queue, news.worker, EVENT_SPURIOUS_MAX);
 			break;
 		case WORKER_NEWS_AWAKE:
 			watch_start(daemon);

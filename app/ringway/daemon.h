@@ -21,7 +21,7 @@ struct daemon {
 	struct event *news;
 	struct event *guard;
 	struct event *signals[2];
-	struct log_limit shut_out_log_limit;
+	struct log_limit shut_out_log_limits[PORT_MAX]; /* by port id: one peer must not use up the others' lines */
 };
 
 /* Starts everything, serves until SIGINT or SIGTERM, stops everything. 0, or -1 after an error line. */

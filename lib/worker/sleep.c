@@ -123,6 +123,25 @@ static bool serve_held(struct worker *worker, struct plan *plan, unsigned int *n
 	return was_real;
 }
 
+static void tell_shut_out(
+	struct worker *worker, const struct plan *plan, unsigned int place, int channel)
+{
+	if (place != PLAN_PLACE_ROOM) {
+		const struct rx_queue *queue = plan->rx[place].queue;
+
+		news_tell(worker, WORKER_NEWS_SHUT_OUT, queue->port->id, queue->index);
+		return;
+	}
+	for (unsigned int i = 0; i < plan->n_rx; i++) {
+		const struct lane *lane = plan->rx[i].lane;
+
+		if (lane != NULL && lane->queue->wake.channel == channel) {
+			news_tell(worker, WORKER_NEWS_SHUT_OUT, lane->queue->port->id, lane->queue->index);
+			return;
+		}
+	}
+}
+
 /* Serves the queues that told. `woken`: TSC when the wait ended. Returns how many frames there were. */
 static unsigned int serve_woken(struct worker *worker, struct plan *plan, const uint16_t *channels, unsigned int n,
 	uint64_t woken)
@@ -141,10 +160,8 @@ static unsigned int serve_woken(struct worker *worker, struct plan *plan, const 
 		if (n_frames > 0 && is_first)
 			histogram_add(&worker->wake_ns,
 				(rte_rdtsc() - woken) * 1000000 / (rte_get_tsc_hz() / 1000), 1);
-		if (event_channel_judge(worker->events, channels[i], was_real) &&
-			place != PLAN_PLACE_ROOM)
-			news_tell(worker, WORKER_NEWS_SHUT_OUT, plan->rx[place].queue->port->id,
-				plan->rx[place].queue->index);
+		if (event_channel_judge(worker->events, channels[i], was_real))
+			tell_shut_out(worker, plan, place, channels[i]);
 	}
 	return n_frames;
 }
