@@ -19,8 +19,8 @@ static unsigned int room_of(const struct plan_rx *rx)
 }
 
 /*
- * Sends a lossless burst, and notes whether frames wait for room; if some did, and do no more, nobody need tell of it. Returns how
- * many were dealt with.
+ * Sends a lossless burst, and notes whether frames wait for room; if some did, and do no more, nobody need tell of it.
+ * Returns how many were dealt with.
  */
 static unsigned int forward_lossless(
 	struct plan *plan, struct plan_rx *rx, struct frame_batch *batch, unsigned int n)

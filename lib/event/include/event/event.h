@@ -105,8 +105,8 @@ unsigned int event_set_wait(struct event_set *set, uint64_t until_us, uint16_t *
 #define EVENT_PENALTY_MAX_US 100000
 
 /*
- * Says whether a reported channel really had something. To be called once for each id that the waiting thread knows. Returns true if
- * the channel is now shut out.
+ * Says whether a reported channel really had something. To be called once for each id that the waiting thread knows.
+ * Returns true if the channel is now shut out.
  */
 bool event_channel_judge(struct event_set *set, int id, bool was_real);
 

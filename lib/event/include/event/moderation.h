@@ -26,8 +26,8 @@ static inline void event_moderation_add(struct event_moderation *moderation, uin
 }
 
 /*
- * Whether to signal now, at time `now`; `at_once`: without waiting. True: counting starts anew. To be asked again and again while it
- * says no; the time runs from the first time it is asked.
+ * Whether to signal now, at time `now`; `at_once`: without waiting. True: counting starts anew. To be asked again and
+ * again while it says no; the time runs from the first time it is asked.
  */
 static inline bool event_moderation_is_due(
 	struct event_moderation *moderation, uint64_t now, bool at_once)
