@@ -258,6 +258,7 @@ class Changes(RingTest):
             self.evil.tell_u64(SET_VRING_KICK, ring.index, [ring.kick])
             for idx in (1, 64, 65, 1000):
                 ring.word(avail + 2).value = idx
+                ring.notify()
                 time.sleep(0.005)
 
 

@@ -232,6 +232,7 @@ class Indices(RingTest):
 
                     def spoil():
                         ring.word(ring.avail + 2).value = (idx + jump) & 0xffff
+                        ring.notify()
                     self.breaks_and_recovers(ring, spoil)
 
     def test_a_head_outside_the_ring(self):
@@ -401,6 +402,7 @@ class Packed(RingTest):
         for flags in (0, AVAIL | USED, USED if ring.avail_place & 0x8000 else AVAIL):
             ring.memory.write(ring.desc + 16 * slot, struct.pack('<QIH', 0, 100, 5))
             ring.flags(slot).value = flags
+            ring.notify()
             time.sleep(0.02)
             self.assertEqual(struct.unpack('<IHH', ring.memory.read(ring.desc + 16 * slot + 8, 8)), (100, 5, flags))
         self.assert_evil_sends()
@@ -432,6 +434,7 @@ class Packed(RingTest):
                         '<QIH', gpa, rng.choice((0, 1, 12, 26, 64, 1514, 66000, rng.getrandbits(32))), rng.getrandbits(16)))
                     ring.flags(slot).value = rng.choice((0, 0, 0, 1, 2, 3, 4, rng.getrandbits(16))) | rng.choice((AVAIL, USED))
                 ring.want_calls(rng.randrange(4), rng.getrandbits(16))
+                ring.notify()
                 memory.write(self.scratch + rng.randrange(4096), rng.randbytes(12))
             self.peer.send(ethernet(n, source=PEER, destination=EVIL, size=rng.choice((64, 600, 1514))))
             while self.peer.receive_now() is not None:

@@ -188,6 +188,7 @@ class Stopping(RingTest):
                 # More work for it, which it must not see.
                 if ring is guest.tx:
                     ring.word(ring.avail + 2).value += 1
+                    ring.notify()
                     before = self.digest(ring), before[1]
                 time.sleep(QUIET_S)
                 with self.subTest(stop=name, ring=which):
@@ -510,6 +511,7 @@ class Packed(RingTest):
 
     def test_a_polling_back_end_wants_no_kicks(self):
         """D66, for the device's own structure."""
+        self.daemon.call('worker.mode', mode='poll')
         for more in (0, F_EVENT_IDX):
             guest = self.guest('a', features=DEFAULT_FEATURES | F_PACKED | more, size=5)
             for ring in (guest.rx, guest.tx):
