@@ -189,7 +189,7 @@ def first_frames(bench, scale):
             for mode, ways in (('interrupt', ['--sleep']), ('adaptive', [])):
                 backend.mode(mode)
                 options = ['--bursts', str(max(scale.bursts // (2 * len(RINGS) * n_sockets), 1)),
-                           '--pause-us', '1000', *ways, *(['--features', features] if features else [])]
+                           '--pause-us', '5000', *ways, *(['--features', features] if features else [])]
                 report = plain_report_of(bench.context, backend.sockets, options, BURSTS_LIMIT_S)
                 total = report['total']
                 _require_features(report, features)
@@ -201,7 +201,7 @@ def first_frames(bench, scale):
     # bursts that found the worker awake show nothing
     asleep = all(run['kicked_bursts'] > 0 for run in runs)
     return [Figure('bursts lost', lost, '', '0', lost == 0 and asleep,
-                   f'{n_bursts} bursts, {kicked} of them kicked, pauses of 0 to 1000 us, {len(RINGS)} ring forms, '
+                   f'{n_bursts} bursts, {kicked} of them kicked, pauses of 0 to 5000 us, {len(RINGS)} ring forms, '
                    'interrupt and adaptive' + ('' if asleep else '; in some runs the worker never slept'),
                    {'runs': runs})]
 
