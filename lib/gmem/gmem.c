@@ -345,3 +345,17 @@ void *gmem_translate_uva(const struct gmem *mem, uint64_t uva, uint64_t len)
 	}
 	return NULL;
 }
+
+bool gmem_untranslate(const struct gmem *mem, const void *hva, uint64_t *gpa)
+{
+	for (unsigned int i = 0; i < mem->n_regions; i++) {
+		const struct gmem_region *region = &mem->regions[i];
+		uint64_t offset = (uintptr_t)hva - (uintptr_t)region->hva;
+
+		if (offset < region->size) {
+			*gpa = region->gpa + offset;
+			return true;
+		}
+	}
+	return false;
+}

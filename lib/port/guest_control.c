@@ -47,7 +47,7 @@
 		1ULL << VIRTIO_NET_F_MTU | 1ULL << VIRTIO_NET_F_MQ | 1ULL << VIRTIO_F_ANY_LAYOUT |                           \
 		1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_RING_F_EVENT_IDX |           \
 		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_IN_ORDER |                      \
-		1ULL << VIRTIO_F_RING_PACKED)
+		1ULL << VIRTIO_F_RING_PACKED | 1ULL << VHOST_USER_F_LOG_ALL)
 
 static const struct port_ops guest_ops;
 
@@ -104,6 +104,14 @@ static uint8_t offloads_of(uint64_t features, unsigned int csum, unsigned int ts
 			 (has(features, tso6) ? FRAME_NEEDS_TSO6 : 0));
 }
 
+/* A worker that looks at the ring needs no kicks. */
+static void kicks_decline(struct vu_ring *ring)
+{
+	vring_device_set_kick(&ring->device, false);
+	if (ring->dirty.log != NULL)
+		vring_dirty_wish(&ring->dirty, &ring->device);
+}
+
 /*
  * Finds the usable rings and sets their queues up for what was negotiated. A worker looks at a new queue at once, and asks
  * for kicks if it goes to sleep.
@@ -131,7 +139,7 @@ static void queues_update(struct guest *guest)
 		if (tx->ring->state == VU_RING_RUNNING && tx->ring->enabled) {
 			tx->base.numa_node = node_of(tx->ring->device.used);
 			ring_to_node(tx->ring, tx->base.numa_node);
-			vring_device_set_kick(&tx->ring->device, false);
+			kicks_decline(tx->ring);
 			tx->base.is_armed = false;
 			tx->base.wake.fd = tx->ring->kick_fd;
 			guest->tx_usable[guest->n_tx++] = tx;
@@ -145,7 +153,7 @@ static void queues_update(struct guest *guest)
 		if (rx->ring->state == VU_RING_RUNNING) {
 			rx->base.numa_node = node_of(rx->ring->device.used);
 			ring_to_node(rx->ring, rx->base.numa_node);
-			vring_device_set_kick(&rx->ring->device, false);
+			kicks_decline(rx->ring);
 			rx->base.is_armed = false;
 			rx->base.wake.fd = rx->ring->kick_fd;
 			rx->base.wake.missing = "the front end gave no kick descriptor";
@@ -473,8 +481,7 @@ void guest_check_memory(struct port *port)
 {
 	struct guest *guest = guest_of(port);
 
-	if (guest->session != NULL && vu_backend_memory(guest->session) != NULL &&
-		gmem_is_broken(vu_backend_memory(guest->session)))
+	if (guest->session != NULL && vu_backend_memory_is_broken(guest->session))
 		session_lost(guest, "the front end took memory away that it had shared");
 }
 

@@ -192,9 +192,19 @@ static void guest_rx_notify(struct rx_queue *base)
 		call_driver(base->port, queue->ring, &queue->caller, &queue->is_alarm_said);
 }
 
+/* The wish for kicks was changed. */
+static void note_wish(const struct vu_ring *ring)
+{
+	if (unlikely(ring->dirty.log != NULL))
+		vring_dirty_wish(&ring->dirty, &ring->device);
+}
+
 static void guest_rx_arm(struct rx_queue *base, bool wanted)
 {
-	vring_device_set_kick(&((struct guest_rx_queue *)base)->ring->device, wanted);
+	struct vu_ring *ring = ((struct guest_rx_queue *)base)->ring;
+
+	vring_device_set_kick(&ring->device, wanted);
+	note_wish(ring);
 }
 
 static bool guest_rx_is_ready(struct rx_queue *base)
@@ -207,12 +217,13 @@ static bool guest_rx_is_ready(struct rx_queue *base)
 
 static void guest_tx_arm(struct tx_queue *base, bool wanted)
 {
-	struct vring_device *device = &((struct guest_tx_queue *)base)->ring->device;
+	struct vu_ring *ring = ((struct guest_tx_queue *)base)->ring;
 
 	if (wanted)
-		vring_device_set_kick_behind(device);
+		vring_device_set_kick_behind(&ring->device);
 	else
-		vring_device_set_kick(device, false);
+		vring_device_set_kick(&ring->device, false);
+	note_wish(ring);
 }
 
 static unsigned int guest_tx_room(struct tx_queue *base)
@@ -324,7 +335,7 @@ static unsigned int guest_receive(struct rx_queue *base, struct port_counters *c
 	} else if (likely(n_frames > 0)) {
 		return n_frames;
 	}
-	guest_release(base, counters, batch, n_frames);
+	base->release(base, counters, batch, n_frames);
 	vring_fence();
 	guest_rx_notify(base);
 	return 0;
@@ -420,6 +431,7 @@ static bool frame_is_over_mtu(const struct frame *frame, uint16_t mtu)
 static __rte_always_inline unsigned int send_general(struct guest_tx_queue *queue,
 	struct port_counters *counters, struct frame *const *frames, unsigned int n, bool shared)
 {
+	const struct vring_dirty *dirty = &queue->ring->dirty;
 	struct vring_device *device = &queue->ring->device;
 	struct vring_grant grants[FRAME_BURST];
 	uint32_t lengths[FRAME_BURST];
@@ -428,7 +440,9 @@ static __rte_always_inline unsigned int send_general(struct guest_tx_queue *queu
 	uint16_t mtu = queue->base.port->mtu;
 	uint64_t n_bytes = 0;
 	struct vring_ticket ticket;
+	struct vring_device *view = shared ? &ticket.ring : device;
 	struct vring_burst burst;
+	uint16_t from;
 	int n_dealt;
 
 	for (unsigned int i = 0; i < n; i++) {
@@ -463,14 +477,18 @@ static __rte_always_inline unsigned int send_general(struct guest_tx_queue *queu
 		n_bytes += frame->len;
 	}
 	counters->tx_bytes += n_bytes;
-	if (burst.n > 0)
-		vring_device_return(shared ? &ticket.ring : device, &burst, burst.n);
-	if (burst.n > 0 && shared) {
-		tx_queue_lock(&queue->base);
-		vring_ticket_commit(&queue->tickets, device, &ticket);
-		tx_queue_unlock(&queue->base);
-	} else if (burst.n > 0) {
-		vring_device_publish(device);
+	if (burst.n > 0) {
+		from = view->used_idx;
+		vring_device_return(view, &burst, burst.n);
+		if (shared) {
+			tx_queue_lock(&queue->base);
+			vring_ticket_commit(&queue->tickets, device, &ticket);
+			tx_queue_unlock(&queue->base);
+		} else {
+			vring_device_publish(device);
+		}
+		if (unlikely(dirty->log != NULL))
+			vring_dirty_burst(dirty, view, &burst, burst.n, from);
 	}
 	n = (unsigned int)n_dealt == n_taken ? n : taken[n_dealt];
 	counters->drops[DROP_OVER_MTU] += n - (unsigned int)n_dealt;
@@ -490,28 +508,55 @@ static __rte_noinline unsigned int send_any_shared(struct guest_tx_queue *queue,
 	return send_general(queue, counters, frames, n, true);
 }
 
+/* The fast way as far as it goes, then the other. */
+static __rte_always_inline unsigned int send(struct tx_queue *base, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n, bool logged, bool shared)
+{
+	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
+	unsigned int n_done = queue->run != NULL ?
+				      queue->run->send[logged][shared](queue, counters, frames, n) :
+				      0;
+
+	if (unlikely(n_done < n))
+		n_done += (shared ? send_any_shared : send_any)(
+			queue, counters, frames + n_done, n - n_done);
+	return n_done;
+}
+
 static unsigned int guest_send(struct tx_queue *base, struct port_counters *counters,
 	struct frame *const *frames, unsigned int n)
 {
-	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
-	unsigned int n_done =
-		queue->run != NULL ? queue->run->send(queue, counters, frames, n) : 0;
-
-	if (unlikely(n_done < n))
-		n_done += send_any(queue, counters, frames + n_done, n - n_done);
-	return n_done;
+	return send(base, counters, frames, n, false, false);
 }
 
 static unsigned int guest_send_shared(struct tx_queue *base, struct port_counters *counters,
 	struct frame *const *frames, unsigned int n)
 {
-	struct guest_tx_queue *queue = (struct guest_tx_queue *)base;
-	unsigned int n_done =
-		queue->run != NULL ? queue->run->send_shared(queue, counters, frames, n) : 0;
+	return send(base, counters, frames, n, false, true);
+}
 
-	if (unlikely(n_done < n))
-		n_done += send_any_shared(queue, counters, frames + n_done, n - n_done);
-	return n_done;
+static unsigned int guest_send_logged(struct tx_queue *base, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	return send(base, counters, frames, n, true, false);
+}
+
+static unsigned int guest_send_shared_logged(struct tx_queue *base, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	return send(base, counters, frames, n, true, true);
+}
+
+/* While the guest is migrated: used entries are writes to its memory too. */
+static void guest_release_logged(struct rx_queue *base, struct port_counters *counters,
+	struct frame_batch *batch, unsigned int n)
+{
+	struct vu_ring *ring = ((struct guest_rx_queue *)base)->ring;
+	uint16_t from = ring->device.used_idx;
+
+	guest_release(base, counters, batch, n);
+	if (ring->device.used_idx != from)
+		vring_dirty_used(&ring->dirty, &ring->device, from);
 }
 
 static const struct guest_run_ops *run_choose(uint16_t header_len, bool offloads)
@@ -530,11 +575,16 @@ static const struct guest_run_ops *run_choose(uint16_t header_len, bool offloads
 void guest_rx_queue_update(struct guest_rx_queue *queue)
 {
 	queue->run = run_choose(queue->header_len, queue->offloads != 0);
+	queue->base.release = queue->ring->dirty.log != NULL ? guest_release_logged : guest_release;
 }
 
 void guest_tx_queue_update(struct guest_tx_queue *queue)
 {
+	bool logged = queue->ring->dirty.log != NULL;
+
 	queue->run = run_choose(queue->header_len, false);
+	queue->base.send = logged ? guest_send_logged : guest_send;
+	queue->base.send_shared = logged ? guest_send_shared_logged : guest_send_shared;
 }
 
 void guest_rx_queue_init(struct guest_rx_queue *queue)

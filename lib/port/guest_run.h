@@ -11,18 +11,18 @@
 /* The one header length the instances know: VERSION_1 or MRG_RXBUF (virtio 5.1.6). */
 #define GUEST_RUN_HEADER_LEN 12
 
+/* Sends frames as long as they and the buffers are plain, and publishes them. Returns how many. */
+typedef unsigned int guest_run_send(struct guest_tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n);
+
 struct guest_run_ops {
 	/*
 	 * Up to max frames of plain buffers into the batch. Returns how many, 0 if the guest has sent nothing, or
 	 * VRING_RUN_ODD: the general way must have a look.
 	 */
 	int (*receive)(struct guest_rx_queue *queue, struct frame_batch *batch, unsigned int max);
-	/* Sends frames as long as they and the buffers are plain, and publishes them. Returns how many. */
-	unsigned int (*send)(struct guest_tx_queue *queue, struct port_counters *counters,
-		struct frame *const *frames, unsigned int n);
-	/* The same for a queue that other workers send to as well. */
-	unsigned int (*send_shared)(struct guest_tx_queue *queue, struct port_counters *counters,
-		struct frame *const *frames, unsigned int n);
+	/* [logged][shared]: what is written is noted in the dirty log; other workers send to the queue as well. */
+	guest_run_send *send[2][2];
 };
 
 /* [0]: nothing was negotiated that the virtio-net header could say; [1]: something was. */

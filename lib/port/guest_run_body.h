@@ -285,9 +285,10 @@ static __rte_always_inline int reserve_to_send(struct guest_tx_queue *queue, str
 	return n_fit;
 }
 
-/* `shared`: the queue has other senders (vring/ticket.h). */
+/* `shared`: the queue has other senders (vring/ticket.h). `logged`: what is written is noted in the dirty log. */
 static __rte_always_inline unsigned int run_send_any(struct guest_tx_queue *queue,
-	struct port_counters *counters, struct frame *const *frames, unsigned int n, bool shared)
+	struct port_counters *counters, struct frame *const *frames, unsigned int n, bool shared,
+	bool logged)
 {
 	struct vring_device *device = &queue->ring->device;
 	uint16_t mtu = queue->base.port->mtu;
@@ -304,18 +305,26 @@ static __rte_always_inline unsigned int run_send_any(struct guest_tx_queue *queu
 	while (done < n) {
 		int n_buffers = shared ? reserve_to_send(queue, &run, &ticket, max, frames + done, n - done)
 				       : peek_to_send(device, &run, max, n - done);
+		struct vring_device *view = shared ? &ticket.ring : device;
 		unsigned int n_given;
+		uint16_t from;
 
 		if (n_buffers <= 0)
 			break;
+		from = view->used_idx;
 		prefetch_to_write(&run, n_buffers);
 		n_given = give_run(
 			&run, frames + done, (unsigned int)n_buffers, header_mask, lengths, &bytes);
-		vring_run_return_written(shared ? &ticket.ring : device, &run, lengths, n_given);
+		vring_run_return_written(view, &run, lengths, n_given);
 		if (shared) {
 			tx_queue_lock(&queue->base);
 			vring_ticket_commit(&queue->tickets, device, &ticket);
 			tx_queue_unlock(&queue->base);
+		}
+		if (logged) {
+			if (!shared)
+				vring_device_publish(device);
+			vring_dirty_run(&queue->ring->dirty, view, &run, lengths, n_given, from);
 		}
 		done += n_given;
 		if (n_given < (unsigned int)n_buffers)
@@ -323,7 +332,7 @@ static __rte_always_inline unsigned int run_send_any(struct guest_tx_queue *queu
 	}
 	if (done == 0)
 		return 0;
-	if (!shared)
+	if (!shared && !logged)
 		vring_device_publish(device);
 	counters->tx_packets += done;
 	counters->tx_bytes += bytes - done * (uint64_t)GUEST_RUN_HEADER_LEN;
@@ -333,19 +342,34 @@ static __rte_always_inline unsigned int run_send_any(struct guest_tx_queue *queu
 static unsigned int run_send(struct guest_tx_queue *queue, struct port_counters *counters,
 	struct frame *const *frames, unsigned int n)
 {
-	return run_send_any(queue, counters, frames, n, false);
+	return run_send_any(queue, counters, frames, n, false, false);
 }
 
 static unsigned int run_send_shared(struct guest_tx_queue *queue, struct port_counters *counters,
 	struct frame *const *frames, unsigned int n)
 {
-	return run_send_any(queue, counters, frames, n, true);
+	return run_send_any(queue, counters, frames, n, true, false);
 }
+
+static unsigned int run_send_logged(struct guest_tx_queue *queue, struct port_counters *counters,
+	struct frame *const *frames, unsigned int n)
+{
+	return run_send_any(queue, counters, frames, n, false, true);
+}
+
+static unsigned int run_send_shared_logged(struct guest_tx_queue *queue,
+	struct port_counters *counters, struct frame *const *frames, unsigned int n)
+{
+	return run_send_any(queue, counters, frames, n, true, true);
+}
+
+#define GUEST_RUN_SENDS                                                                            \
+	{ { run_send, run_send_shared }, { run_send_logged, run_send_shared_logged } }
 
 #define GUEST_RUN_OPS(name)                                                                        \
 	const struct guest_run_ops name[2] = {                                                     \
-		{ run_receive_plain, run_send, run_send_shared },                                  \
-		{ run_receive_offloads, run_send, run_send_shared },                               \
+		{ run_receive_plain, GUEST_RUN_SENDS },                                            \
+		{ run_receive_offloads, GUEST_RUN_SENDS },                                         \
 	}
 
 #endif

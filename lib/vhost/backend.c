@@ -89,6 +89,7 @@ void vu_backend_destroy(struct vu_backend *session)
 	if (session->channel_fd >= 0)
 		close(session->channel_fd);
 	gmem_free(session->mem);
+	gmem_log_close(session->log);
 	vu_connection_close(&session->connection);
 	free(session);
 }
@@ -323,6 +324,12 @@ uint64_t vu_backend_features(const struct vu_backend *session)
 uint64_t vu_backend_protocol_features(const struct vu_backend *session)
 {
 	return session->protocol_features;
+}
+
+bool vu_backend_memory_is_broken(const struct vu_backend *session)
+{
+	return (session->mem != NULL && gmem_is_broken(session->mem)) ||
+	       (session->log != NULL && gmem_log_is_broken(session->log));
 }
 
 const struct gmem *vu_backend_memory(const struct vu_backend *session)

@@ -21,7 +21,6 @@
 
 /*
  * Not offered, and why:
- *   LOG_SHMFD      the dirty log itself is still missing; QEMU refuses to migrate rather than lose pages
  *   CONFIG         the VMM owns the configuration space of a network device
  *   PAGEFAULT      a missing page would stall a polling worker and with it every other port
  *   INFLIGHT_SHMFD buffers are used in order and returned at once: nothing to remember
@@ -30,7 +29,7 @@
  *   CROSS_ENDIAN, CRYPTO_SESSION, HOST_NOTIFIER, INBAND_NOTIFICATIONS and the rest are not for this device
  */
 #define VU_BACKEND_PROTOCOL_FEATURES                                                               \
-	(VU_BIT(VU_PROTOCOL_F_MQ) | VU_BIT(VU_PROTOCOL_F_RARP) | VU_BIT(VU_PROTOCOL_F_REPLY_ACK) | \
+	(VU_BIT(VU_PROTOCOL_F_LOG_SHMFD) | VU_BIT(VU_PROTOCOL_F_MQ) | VU_BIT(VU_PROTOCOL_F_RARP) | VU_BIT(VU_PROTOCOL_F_REPLY_ACK) | \
 		VU_BIT(VU_PROTOCOL_F_NET_MTU) | VU_BIT(VU_PROTOCOL_F_BACKEND_REQ) |                \
 		VU_BIT(VU_PROTOCOL_F_RESET_DEVICE) | VU_BIT(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |   \
 		VU_BIT(VU_PROTOCOL_F_STATUS))
@@ -57,6 +56,7 @@ struct vu_backend {
 	uint64_t protocol_features;
 	uint8_t status;
 	struct gmem *mem;
+	struct gmem_log *log; /* SET_LOG_BASE; NULL: none */
 	int channel_fd; /* SET_BACKEND_REQ_FD; -1: none */
 	unsigned int n_rings;
 	struct backend_ring rings[VU_MAX_RINGS];
@@ -94,6 +94,10 @@ bool backend_has_live_ring(const struct vu_backend *session);
 
 /* Between quiesce and resume: makes a STARTED ring RUNNING if nothing is missing any more. */
 void backend_ring_evaluate(struct vu_backend *session, unsigned int index);
+
+/* Between quiesce and resume: makes rings log, or not, by what is set now. */
+void backend_ring_log_update(struct vu_backend *session, unsigned int index);
+void backend_rings_log_update(struct vu_backend *session);
 
 /* Between quiesce and resume: takes a running ring back to STARTED, keeping its position, before
  * memory goes away. */

@@ -177,6 +177,7 @@ void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 		return;
 	}
 	ring->shared.state = VU_RING_RUNNING;
+	backend_ring_log_update(session, index);
 	ring_owe_call(session, index);
 }
 
@@ -207,6 +208,7 @@ static void ring_detach(struct backend_ring *ring)
 	device->avail = NULL;
 	device->used = NULL;
 	device->mem = NULL;
+	ring->shared.dirty.log = NULL;
 	memset(&device->cache, 0, sizeof(device->cache));
 }
 
@@ -343,13 +345,19 @@ int backend_handle_set_vring_addr(struct vu_backend *session, struct vu_message 
 	ring = ring_of(session, addr.index);
 	if (ring == NULL)
 		return -EINVAL;
-	/* VU_RING_ADDR_LOG means nothing before LOG_ALL is negotiated. */
 	if ((addr.flags & ~VU_RING_ADDR_LOG) != 0)
 		return backend_refuse(session, -EINVAL, "flags 0x%x of ring %u; allowed: 0, 1",
 			addr.flags, addr.index);
 	/* A running ring may get its own addresses again, with the log flag flipped. */
-	if (backend_ring_is_live(ring))
-		return addr_is_equal(&addr, &ring->addr) ? 0 : refuse_live(session, addr.index);
+	if (backend_ring_is_live(ring)) {
+		if (!addr_is_equal(&addr, &ring->addr))
+			return refuse_live(session, addr.index);
+		session->ops->quiesce(session->ctx);
+		ring->addr = addr;
+		backend_ring_log_update(session, addr.index);
+		session->ops->resume(session->ctx);
+		return 0;
+	}
 	/* A split ring's parts may lie anywhere that a packed one's may. */
 	if (!ring_is_aligned(
 		    addr.desc_uva, addr.avail_uva, addr.used_uva, is_packed(session)))

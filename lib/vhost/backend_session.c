@@ -29,9 +29,12 @@ static int check_features(struct vu_backend *session, uint64_t features)
 	if (bit >= 0)
 		return backend_refuse(session, -EINVAL, "feature %s needs %s",
 			vu_feature_name((unsigned int)bit), vu_feature_name(needed));
-	/* Frozen while a ring was initialised with them: the header would change its size in mid
-	 * stream. */
-	if (features != session->features && backend_has_live_ring(session))
+	/*
+	 * Frozen while a ring was initialised with them, since the header would change its size in mid stream; but for
+	 * LOG_ALL, which comes and goes with a migration.
+	 */
+	if (((features ^ session->features) & ~VU_BIT(VHOST_USER_F_LOG_ALL)) != 0 &&
+		backend_has_live_ring(session))
 		return backend_refuse(session, -EBUSY,
 			"0x%" PRIx64 " instead of 0x%" PRIx64 " while a ring is started", features,
 			session->features);
@@ -60,6 +63,7 @@ int backend_handle_set_features(struct vu_backend *session, struct vu_message *m
 	session->has_features = true;
 	for (unsigned int i = 0; i < session->n_rings; i++)
 		backend_ring_evaluate(session, i);
+	backend_rings_log_update(session);
 	session->ops->resume(session->ctx);
 	return 0;
 }
@@ -189,11 +193,5 @@ int backend_handle_set_backend_req_fd(struct vu_backend *session, struct vu_mess
 	if (session->channel_fd >= 0)
 		close(session->channel_fd);
 	session->channel_fd = vu_fds_take(&message->fds, 0);
-	return 0;
-}
-
-/* Only interesting with a dirty log. The descriptor is closed with the message. */
-int backend_handle_set_log_fd(struct vu_backend *session, struct vu_message *message)
-{
 	return 0;
 }

@@ -25,7 +25,6 @@ static void bad_configuration_is_refused_and_the_socket_stays_ours(void **state)
 	} bad[] = {
 		{VU_BIT(32), 0}, {VU_BIT(32), VU_MAX_QUEUE_PAIRS + 1},
 		{VU_BIT(32) | VU_BIT(33), 1},             /* IOTLB */
-		{VU_BIT(32) | VU_BIT(26), 1},             /* dirty log */
 		{VU_BIT(32) | VU_BIT(7), 1},              /* GUEST_TSO4 alone */
 		{VU_BIT(32) | VU_BIT(0) | VU_BIT(13), 1}, /* HOST_ECN without TSO */
 	};

@@ -30,7 +30,8 @@
 #define FIXTURE_RINGS       (2 * FIXTURE_QUEUE_PAIRS)
 #define FIXTURE_RING_SIZE   8
 #define FIXTURE_PROTOCOL                                                                           \
-	(VU_BIT(VU_PROTOCOL_F_MQ) | VU_BIT(VU_PROTOCOL_F_RARP) | VU_BIT(VU_PROTOCOL_F_REPLY_ACK) | \
+	(VU_BIT(VU_PROTOCOL_F_LOG_SHMFD) | VU_BIT(VU_PROTOCOL_F_MQ) |                             \
+		VU_BIT(VU_PROTOCOL_F_RARP) | VU_BIT(VU_PROTOCOL_F_REPLY_ACK) |                    \
 		VU_BIT(VU_PROTOCOL_F_NET_MTU) | VU_BIT(VU_PROTOCOL_F_BACKEND_REQ) |                \
 		VU_BIT(VU_PROTOCOL_F_RESET_DEVICE) | VU_BIT(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |   \
 		VU_BIT(VU_PROTOCOL_F_STATUS))

@@ -109,6 +109,9 @@ bool gmem_is_broken(const struct gmem *mem);
  */
 void *gmem_translate(const struct gmem *mem, uint64_t gpa, uint64_t len, uint64_t *contiguous);
 
+/* The guest's address of one of ours. False: it is in no region. */
+bool gmem_untranslate(const struct gmem *mem, const void *hva, uint64_t *gpa);
+
 /* Our address of the range [uva, uva + len), or NULL unless all of it is mapped in one piece. For ring areas. */
 void *gmem_translate_uva(const struct gmem *mem, uint64_t uva, uint64_t len);
 

@@ -29,7 +29,7 @@
 #include <base/log.h>
 #include <gmem/gmem.h>
 #include <vhost/message.h>
-#include <vring/device.h>
+#include <vring/dirty.h>
 
 /* Queue pairs a session can carry at most; two rings each. */
 #define VU_MAX_QUEUE_PAIRS 16
@@ -54,6 +54,7 @@ struct vu_ring {
 	int call_fd; /* -1: none */
 	int err_fd;  /* -1: none */
 	struct vring_device device; /* valid while RUNNING or BROKEN */
+	struct vring_dirty dirty;   /* what to log; dirty.log NULL: nothing. Changes between quiesce and resume only */
 };
 
 /* Why a session ended; the policy for each class is in its comment. */
@@ -93,8 +94,8 @@ struct vu_backend_config {
 	void *ctx;
 };
 
-/* Virtio bits that need what this library does not have: an IOTLB, a dirty log. */
-#define VU_BACKEND_FEATURES_REFUSED (VU_BIT(33) | VU_BIT(VHOST_USER_F_LOG_ALL))
+/* Virtio bits that need what this library does not have: an IOTLB. */
+#define VU_BACKEND_FEATURES_REFUSED VU_BIT(33)
 
 struct vu_backend;
 struct vu_transport;
@@ -134,6 +135,8 @@ const char *vu_backend_close_text(const struct vu_backend *session);
 /* Negotiated so far. */
 uint64_t vu_backend_features(const struct vu_backend *session);
 uint64_t vu_backend_protocol_features(const struct vu_backend *session);
+/* Whether the peer took away memory that it had shared, the log included; see gmem/guard.h. */
+bool vu_backend_memory_is_broken(const struct vu_backend *session);
 /* NULL before the first table. Replaced only between quiesce and resume. */
 const struct gmem *vu_backend_memory(const struct vu_backend *session);
 /* index < 2 * n_queue_pairs. Even: receive ring (device writes); odd: transmit ring. */

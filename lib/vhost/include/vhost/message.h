@@ -101,6 +101,11 @@ struct vu_mem_region_payload {
 	struct vu_region_payload region;
 };
 
+struct vu_log_payload {
+	uint64_t mmap_size;
+	uint64_t mmap_offset;
+};
+
 /* Older QEMU left out the last four bytes of the single region, half of an offset that was zero. */
 #define VU_MEM_REGION_BYTES_OLD 36
 
@@ -110,6 +115,7 @@ _Static_assert(sizeof(struct vu_ring_addr_payload) == 40, "as on the wire");
 _Static_assert(sizeof(struct vu_region_payload) == 32, "as on the wire");
 _Static_assert(sizeof(struct vu_mem_table_payload) == 264, "as on the wire");
 _Static_assert(sizeof(struct vu_mem_region_payload) == 40, "as on the wire");
+_Static_assert(sizeof(struct vu_log_payload) == 16, "as on the wire");
 
 /* How many file descriptors a message carries. */
 enum vu_fd_rule {
@@ -140,7 +146,7 @@ enum vu_fd_rule {
 	X(3, SET_OWNER, 0, 0, VU_FDS_NONE, VU_GATE_NONE, VU_REPLY_ACK, set_owner) \
 	X(4, RESET_OWNER, 0, 0, VU_FDS_NONE, VU_GATE_NONE, VU_REPLY_ACK, reset_owner) \
 	X(5, SET_MEM_TABLE, 8, 264, VU_FDS_PER_REGION, VU_GATE_NONE, VU_REPLY_ACK, set_mem_table) \
-	X(6, SET_LOG_BASE, 16, 16, VU_FDS_ONE, VU_PROTOCOL_F_LOG_SHMFD, 16, unsupported) \
+	X(6, SET_LOG_BASE, 16, 16, VU_FDS_ONE, VU_PROTOCOL_F_LOG_SHMFD, 16, set_log_base) \
 	X(7, SET_LOG_FD, 0, 8, VU_FDS_ONE, VU_GATE_NONE, VU_REPLY_ACK, set_log_fd) \
 	X(8, SET_VRING_NUM, 8, 8, VU_FDS_NONE, VU_GATE_NONE, VU_REPLY_ACK, set_vring_num) \
 	X(9, SET_VRING_ADDR, 40, 40, VU_FDS_NONE, VU_GATE_NONE, VU_REPLY_ACK, set_vring_addr) \
