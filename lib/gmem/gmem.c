@@ -346,16 +346,16 @@ void *gmem_translate_uva(const struct gmem *mem, uint64_t uva, uint64_t len)
 	return NULL;
 }
 
-bool gmem_untranslate(const struct gmem *mem, const void *hva, uint64_t *gpa)
+uint64_t gmem_untranslate_slow(const struct gmem *mem, struct gmem_cache *cache, const void *hva)
 {
 	for (unsigned int i = 0; i < mem->n_regions; i++) {
 		const struct gmem_region *region = &mem->regions[i];
 		uint64_t offset = (uintptr_t)hva - (uintptr_t)region->hva;
 
 		if (offset < region->size) {
-			*gpa = region->gpa + offset;
-			return true;
+			*cache = (struct gmem_cache){ region->gpa, region->size, region->hva };
+			return region->gpa + offset;
 		}
 	}
-	return false;
+	return 0;
 }

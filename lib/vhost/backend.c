@@ -273,7 +273,7 @@ int vu_backend_process(struct vu_backend *session)
 	int ret;
 
 	for (unsigned int i = 0; i < MESSAGES_PER_TURN && !session->closed; i++) {
-		if (session->mem != NULL && gmem_is_broken(session->mem))
+		if (vu_backend_memory_is_broken(session))
 			return session_end(session, VU_CLOSE_MEMORY,
 				"guest memory was truncated under its mapping");
 		ret = vu_connection_flush(connection);

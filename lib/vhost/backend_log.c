@@ -10,13 +10,26 @@
 
 #include "backend_private.h"
 
-/* The guest's address of a part of the ring, for layouts whose parts' addresses no message tells. */
+/*
+ * The guest's address of a part of the ring. SET_VRING_ADDR tells that of the used ring, for devices whose addresses are
+ * I/O virtual ones; ours are not, so what it tells is not needed, and need not be believed.
+ */
 static uint64_t gpa_of(const struct vu_backend *session, const void *part)
 {
-	uint64_t gpa = 0;
+	struct gmem_cache cache = { 0 };
 
-	gmem_untranslate(session->mem, part, &gpa);
-	return gpa;
+	return gmem_untranslate(session->mem, &cache, part);
+}
+
+int backend_log_check(struct vu_backend *session, uint64_t features, const struct gmem *mem)
+{
+	if ((features & VU_BIT(VHOST_USER_F_LOG_ALL)) == 0 || session->log == NULL ||
+		gmem_log_covers(session->log, mem))
+		return 0;
+	/* A page that could not be noted would be lost, and the guest with it, on the other host. */
+	return backend_refuse(session, -EINVAL,
+		"the dirty log has %" PRIu64 " pages, too few for the guest's memory; send a longer one first",
+		session->log->n_pages);
 }
 
 void backend_ring_log_update(struct vu_backend *session, unsigned int index)
@@ -31,7 +44,7 @@ void backend_ring_log_update(struct vu_backend *session, unsigned int index)
 		return;
 	dirty->log = session->log;
 	dirty->logs_ring = (ring->addr.flags & VU_RING_ADDR_LOG) != 0;
-	dirty->ring_gpa = device->packed ? gpa_of(session, device->desc) : ring->addr.log_gpa;
+	dirty->ring_gpa = gpa_of(session, device->packed ? (void *)device->desc : device->used);
 	dirty->event_gpa = device->packed ? gpa_of(session, device->used) : 0;
 }
 
@@ -54,12 +67,12 @@ int backend_handle_set_log_base(struct vu_backend *session, struct vu_message *m
 		sizeof(reason));
 	if (ret < 0)
 		return backend_refuse(session, ret, "%s", reason);
-	/* A page that could not be noted would be lost, and the guest with it, on the other host. */
-	if (!gmem_log_covers(log, session->mem)) {
+	session->log = log;
+	ret = backend_log_check(session, session->features, session->mem);
+	session->log = old;
+	if (ret < 0) {
 		gmem_log_close(log);
-		return backend_refuse(session, -EINVAL,
-			"a log of 0x%" PRIx64 " bytes is too short for the guest's memory",
-			payload.mmap_size);
+		return ret;
 	}
 	session->ops->quiesce(session->ctx);
 	session->log = log;

@@ -9,10 +9,16 @@
 
 #include "backend_private.h"
 
-static void memory_replace(struct vu_backend *session, struct gmem *mem)
+/* Takes over `mem`. 0, or a refusal. */
+static int memory_replace(struct vu_backend *session, struct gmem *mem)
 {
 	struct gmem *old = session->mem;
+	int ret = backend_log_check(session, session->features, mem);
 
+	if (ret < 0) {
+		gmem_free(mem);
+		return ret;
+	}
 	session->ops->quiesce(session->ctx);
 	for (unsigned int i = 0; i < session->n_rings; i++)
 		backend_ring_suspend(session, i);
@@ -21,6 +27,7 @@ static void memory_replace(struct vu_backend *session, struct gmem *mem)
 		backend_ring_evaluate(session, i);
 	gmem_free(old);
 	session->ops->resume(session->ctx);
+	return 0;
 }
 
 static struct gmem_region_spec spec_of(const struct vu_region_payload *region, int fd)
@@ -58,8 +65,7 @@ int backend_handle_set_mem_table(struct vu_backend *session, struct vu_message *
 	ret = gmem_create(specs, table.n_regions, &mem, reason, sizeof(reason));
 	if (ret < 0)
 		return backend_refuse(session, ret, "%s", reason);
-	memory_replace(session, mem);
-	return 0;
+	return memory_replace(session, mem);
 }
 
 int backend_handle_get_max_mem_slots(struct vu_backend *session, struct vu_message *message)
@@ -80,8 +86,7 @@ int backend_handle_add_mem_reg(struct vu_backend *session, struct vu_message *me
 	ret = gmem_create_with(session->mem, &spec, &mem, reason, sizeof(reason));
 	if (ret < 0)
 		return backend_refuse(session, ret, "%s", reason);
-	memory_replace(session, mem);
-	return 0;
+	return memory_replace(session, mem);
 }
 
 int backend_handle_rem_mem_reg(struct vu_backend *session, struct vu_message *message)
@@ -98,6 +103,5 @@ int backend_handle_rem_mem_reg(struct vu_backend *session, struct vu_message *me
 		payload.region.size, &mem, reason, sizeof(reason));
 	if (ret < 0)
 		return backend_refuse(session, ret, "%s", reason);
-	memory_replace(session, mem);
-	return 0;
+	return memory_replace(session, mem);
 }

@@ -95,6 +95,9 @@ bool backend_has_live_ring(const struct vu_backend *session);
 /* Between quiesce and resume: makes a STARTED ring RUNNING if nothing is missing any more. */
 void backend_ring_evaluate(struct vu_backend *session, unsigned int index);
 
+/* 0, or a refusal: these features say that this memory is logged, and the log is too short for it. */
+int backend_log_check(struct vu_backend *session, uint64_t features, const struct gmem *mem);
+
 /* Between quiesce and resume: makes rings log, or not, by what is set now. */
 void backend_ring_log_update(struct vu_backend *session, unsigned int index);
 void backend_rings_log_update(struct vu_backend *session);

@@ -47,8 +47,11 @@ int backend_handle_set_features(struct vu_backend *session, struct vu_message *m
 	uint64_t features = message_u64(message);
 	bool had_enable = session->has_features && (session->features & protocol) != 0;
 	bool has_enable = (features & protocol) != 0;
+	struct gmem_log *log = NULL;
 	int ret = check_features(session, features);
 
+	if (ret == 0)
+		ret = backend_log_check(session, features, session->mem);
 	if (ret < 0)
 		return ret;
 	if (session->has_features && features == session->features)
@@ -63,8 +66,14 @@ int backend_handle_set_features(struct vu_backend *session, struct vu_message *m
 	session->has_features = true;
 	for (unsigned int i = 0; i < session->n_rings; i++)
 		backend_ring_evaluate(session, i);
+	/* The next migration brings a log of its own. */
+	if ((features & VU_BIT(VHOST_USER_F_LOG_ALL)) == 0) {
+		log = session->log;
+		session->log = NULL;
+	}
 	backend_rings_log_update(session);
 	session->ops->resume(session->ctx);
+	gmem_log_close(log);
 	return 0;
 }
 

@@ -49,6 +49,15 @@ void device_split_return(struct vring_device *ring, const struct vring_burst *bu
 	ring->last_avail_idx = (uint16_t)(ring->last_avail_idx + n);
 }
 
+void device_split_use(struct vring_device *ring, uint16_t id, uint32_t len)
+{
+	vring_used_elem_t *entry = &ring->used->ring[ring->used_idx & ring->mask];
+
+	__atomic_store_n(&entry->id, id, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->len, len, __ATOMIC_RELAXED);
+	ring->used_idx++;
+}
+
 void device_split_publish_to(struct vring_device *ring, uint16_t idx)
 {
 	uint16_t n = (uint16_t)(idx - ring->published_idx);

@@ -13,6 +13,8 @@ void device_split_publish(struct vring_device *ring);
 /* The same for the used entries before `idx` only. */
 void device_split_publish_to(struct vring_device *ring, uint16_t idx);
 bool device_split_wants_call(struct vring_device *ring);
+/* Writes one used entry, for a buffer that was taken before; not yet visible. */
+void device_split_use(struct vring_device *ring, uint16_t id, uint32_t len);
 void device_split_set_kick(struct vring_device *ring, bool wanted);
 void device_split_set_kick_at(struct vring_device *ring, uint16_t idx);
 /* How far the available index leads: more than the size is a lie. */

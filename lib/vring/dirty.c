@@ -8,18 +8,6 @@
 #define USED_ENTRY_BYTES  8
 #define PACKED_DESC_BYTES 16
 
-/* Buffers were translated through the ring's table, mostly through its cache: the way back is the same. */
-static uint64_t gpa_of(const struct vring_device *ring, const void *hva)
-{
-	uint64_t offset = (uint64_t)((const uint8_t *)hva - ring->cache.hva);
-	uint64_t gpa = 0;
-
-	if (__builtin_expect(offset < ring->cache.size, 1))
-		return ring->cache.gpa + offset;
-	gmem_untranslate(ring->mem, hva, &gpa);
-	return gpa;
-}
-
 static void mark_slots(const struct vring_dirty *dirty, uint32_t slot, uint32_t n, uint32_t size,
 	uint64_t offset, uint32_t bytes)
 {
@@ -51,14 +39,22 @@ static void mark_used(const struct vring_dirty *dirty, const struct vring_device
 void vring_dirty_run(const struct vring_dirty *dirty, const struct vring_device *ring,
 	const struct vring_run *run, const uint32_t *lengths, unsigned int n, uint16_t from)
 {
+	/* Buffers were found through the ring's cache, mostly; the way back begins there. */
+	struct gmem_cache cache = ring->cache;
+
 	vring_fence(); /* L */
-	for (unsigned int i = 0; i < n; i++)
-		gmem_log_mark(dirty->log, gpa_of(ring, (const void *)(uintptr_t)run->hva[i]), lengths[i]);
+	for (unsigned int i = 0; i < n; i++) {
+		uint64_t gpa = ring->packed ? run->addr[i]
+					    : gmem_untranslate(ring->mem, &cache,
+						      (const void *)(uintptr_t)run->hva[i]);
+
+		gmem_log_mark(dirty->log, gpa, lengths[i]);
+	}
 	mark_used(dirty, ring, from);
 }
 
 static void mark_buffer(const struct vring_dirty *dirty, const struct vring_device *ring,
-	const struct vring_buffer *buffer)
+	struct gmem_cache *cache, const struct vring_buffer *buffer)
 {
 	uint32_t left = buffer->used_len;
 
@@ -66,7 +62,7 @@ static void mark_buffer(const struct vring_dirty *dirty, const struct vring_devi
 		const struct vring_piece *piece = &buffer->pieces[i];
 		uint32_t len = piece->len < left ? piece->len : left;
 
-		gmem_log_mark(dirty->log, gpa_of(ring, piece->hva), len);
+		gmem_log_mark(dirty->log, gmem_untranslate(ring->mem, cache, piece->hva), len);
 		left -= len;
 	}
 }
@@ -74,9 +70,11 @@ static void mark_buffer(const struct vring_dirty *dirty, const struct vring_devi
 void vring_dirty_burst(const struct vring_dirty *dirty, const struct vring_device *ring,
 	const struct vring_burst *burst, unsigned int n, uint16_t from)
 {
+	struct gmem_cache cache = ring->cache;
+
 	vring_fence(); /* L */
 	for (unsigned int i = 0; i < n; i++)
-		mark_buffer(dirty, ring, &burst->buffers[i]);
+		mark_buffer(dirty, ring, &cache, &burst->buffers[i]);
 	mark_used(dirty, ring, from);
 }
 

@@ -109,9 +109,6 @@ bool gmem_is_broken(const struct gmem *mem);
  */
 void *gmem_translate(const struct gmem *mem, uint64_t gpa, uint64_t len, uint64_t *contiguous);
 
-/* The guest's address of one of ours. False: it is in no region. */
-bool gmem_untranslate(const struct gmem *mem, const void *hva, uint64_t *gpa);
-
 /* Our address of the range [uva, uva + len), or NULL unless all of it is mapped in one piece. For ring areas. */
 void *gmem_translate_uva(const struct gmem *mem, uint64_t uva, uint64_t len);
 
@@ -140,6 +137,19 @@ static inline void *gmem_translate_cached(const struct gmem *mem, struct gmem_ca
 		return cache->hva + offset;
 	}
 	return gmem_translate_slow(mem, cache, gpa, len, contiguous);
+}
+
+/* The guest's address of one of ours that was found in this table, through a cache. */
+uint64_t gmem_untranslate_slow(const struct gmem *mem, struct gmem_cache *cache, const void *hva);
+
+static inline uint64_t gmem_untranslate(
+	const struct gmem *mem, struct gmem_cache *cache, const void *hva)
+{
+	uint64_t offset = (uintptr_t)hva - (uintptr_t)cache->hva;
+
+	if (__builtin_expect(offset < cache->size, 1))
+		return cache->gpa + offset;
+	return gmem_untranslate_slow(mem, cache, hva);
 }
 
 #endif

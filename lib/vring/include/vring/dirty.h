@@ -19,7 +19,7 @@
 struct vring_dirty {
 	struct gmem_log *log;
 	bool logs_ring;     /* writes to the ring's own parts too (vhost-user, VHOST_VRING_F_LOG) */
-	uint64_t ring_gpa;  /* of the used ring, as the front end said; packed: of the descriptor ring */
+	uint64_t ring_gpa;  /* of the used ring; packed: of the descriptor ring */
 	uint64_t event_gpa; /* packed: of the device event suppression structure */
 };
 
