@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -27,10 +26,6 @@
 #include <vhost/eventfd.h>
 
 #include "guest_control.h"
-
-/* Between attempts to connect, or to accept again after descriptors ran out. */
-#define RETRY_MIN_MS 100
-#define RETRY_MAX_MS 1000
 
 #define FIRST_MESSAGE_US (10 * 1000 * 1000)
 
@@ -240,13 +235,6 @@ static const struct vu_backend_ops session_ops = {
 	.set_mtu = on_set_mtu,
 };
 
-static void retry_later(struct guest *guest, unsigned int ms)
-{
-	struct timeval delay = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
-
-	event_add(guest->retry_event, &delay);
-}
-
 static void session_end(struct guest *guest)
 {
 	event_free(guest->session_event);
@@ -272,12 +260,8 @@ static void session_lost(struct guest *guest, const char *why)
 			guest->base.name, why);
 	}
 	session_end(guest);
-	if (guest->role == GUEST_ROLE_CONNECT) {
-		set_state(guest, GUEST_CONNECTING);
-		retry_later(guest, RETRY_MIN_MS);
-	} else {
-		set_state(guest, GUEST_IDLE);
-	}
+	set_state(guest, guest->role == GUEST_ROLE_CONNECT ? GUEST_CONNECTING : GUEST_IDLE);
+	meeting_ended(&guest->meeting);
 }
 
 static void session_watch(struct guest *guest);
@@ -310,9 +294,10 @@ static void session_watch(struct guest *guest)
 	event_add(guest->session_event, deadline_us == UINT64_MAX ? NULL : &wait);
 }
 
-/* Starts a session on a connected socket, which it takes over. False if there is no memory for one. */
-static bool session_begin(struct guest *guest, int fd)
+/* meeting_ops.begin. False if there is no memory for a session. */
+static bool session_begin(void *ctx, int fd)
 {
+	struct guest *guest = ctx;
 	struct vu_backend_config config = {
 		.name = guest->base.name,
 		.features = GUEST_FEATURES,
@@ -338,66 +323,32 @@ static bool session_begin(struct guest *guest, int fd)
 		return false;
 	}
 	guest->n_connects++;
-	guest->retry_ms = RETRY_MIN_MS;
 	set_state(guest, GUEST_CONNECTED);
 	session_watch(guest);
 	return true;
 }
 
-static void on_accept(evutil_socket_t listen_fd, short what, void *ctx)
+/* meeting_ops.is_free */
+static bool session_is_free(void *ctx)
 {
 	struct guest *guest = ctx;
-	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			/* The connection stays queued: without a pause this event would fire at once, for ever. */
-			log_limited(&guest->log_limit, LOG_LEVEL_ERROR,
-				"port %s: cannot accept: %s; raise the limit of open files (ulimit -n); "
-				"trying again in %d ms",
-				guest->base.name, strerror(errno), RETRY_MAX_MS);
-			event_del(guest->listen_event);
-			retry_later(guest, RETRY_MAX_MS);
-		}
-		return;
-	}
 	/* One that has hung up already, and whose end is yet to be noticed, does not count. */
 	if (guest->session != NULL && vu_backend_process(guest->session) != 0)
 		session_lost(guest, vu_backend_close_text(guest->session));
-	if (guest->session != NULL) {
-		session_watch(guest);
-		log_limited(&guest->log_limit, LOG_LEVEL_WARN,
-			"port %s: a second front end was turned away, one is connected (pid %d)",
-			guest->base.name, (int)vu_backend_peer_pid(guest->session));
-		close(fd);
-		return;
-	}
-	session_begin(guest, fd);
+	if (guest->session == NULL)
+		return true;
+	session_watch(guest);
+	log_limited(&guest->log_limit, LOG_LEVEL_WARN,
+		"port %s: a second front end was turned away, one is connected (pid %d)",
+		guest->base.name, (int)vu_backend_peer_pid(guest->session));
+	return false;
 }
 
-static void on_retry(evutil_socket_t unused_fd, short what, void *ctx)
-{
-	struct guest *guest = ctx;
-	char error[UNIX_SOCKET_ERROR_MAX];
-	int fd;
-
-	if (guest->role == GUEST_ROLE_LISTEN) {
-		event_add(guest->listen_event, NULL);
-		return;
-	}
-	fd = unix_socket_connect(guest->socket.path, error, sizeof(error));
-	if (fd >= 0 && session_begin(guest, fd))
-		return;
-	/* A front end that is not there yet is the normal case; anything else is said once per kind. */
-	if (fd < 0 && fd != -ENOENT && fd != -ECONNREFUSED && fd != -EAGAIN &&
-		strcmp(guest->last_error, error) != 0) {
-		snprintf(guest->last_error, sizeof(guest->last_error), "%s", error);
-		log_limited(&guest->log_limit, LOG_LEVEL_WARN, "port %s: %s", guest->base.name,
-			guest->last_error);
-	}
-	retry_later(guest, guest->retry_ms);
-	guest->retry_ms = guest->retry_ms * 2 < RETRY_MAX_MS ? guest->retry_ms * 2 : RETRY_MAX_MS;
-}
+static const struct meeting_ops meeting_ops = {
+	.is_free = session_is_free,
+	.begin = session_begin,
+};
 
 static unsigned int guest_list_rx(struct port *port, struct rx_queue **queues)
 {
@@ -491,15 +442,7 @@ static void guest_destroy(struct port *port)
 
 	if (guest->session != NULL)
 		session_end(guest);
-	if (guest->retry_event != NULL)
-		event_free(guest->retry_event);
-	if (guest->listen_event != NULL)
-		event_free(guest->listen_event);
-	if (guest->listen_fd >= 0) {
-		unix_socket_unlink(guest->socket.path, &guest->identity);
-		close(guest->listen_fd);
-	}
-	free((char *)guest->socket.path);
+	meeting_close(&guest->meeting);
 	msix_destroy(guest->msix);
 	port_fini(port);
 	rte_free(guest);
@@ -517,32 +460,18 @@ static const struct port_ops guest_ops = {
 static int guest_open(struct guest *guest, const struct guest_config *config, char *error,
 	size_t error_size)
 {
-	int rc;
+	const struct meeting_config meeting = {
+		.name = guest->base.name,
+		.role = config->role,
+		.socket = &config->socket,
+		.events = guest->base.host->events,
+		.log_limit = &guest->log_limit,
+		.ops = &meeting_ops,
+		.ctx = guest,
+	};
 
-	guest->retry_event = event_new(guest->base.host->events, -1, 0, on_retry, guest);
-	if (guest->retry_event == NULL) {
-		snprintf(error, error_size, "out of memory");
-		return -ENOMEM;
-	}
-	if (guest->role == GUEST_ROLE_CONNECT) {
-		rc = unix_socket_path_check(config->socket.path, error, error_size);
-		if (rc != 0)
-			return rc;
-		guest->state = GUEST_CONNECTING;
-		retry_later(guest, 0);
-		return 0;
-	}
-	guest->listen_fd = unix_socket_listen(&config->socket, error, error_size);
-	if (guest->listen_fd < 0)
-		return guest->listen_fd;
-	unix_socket_identify(config->socket.path, &guest->identity);
-	guest->listen_event = event_new(guest->base.host->events, guest->listen_fd, EV_READ | EV_PERSIST,
-		on_accept, guest);
-	if (guest->listen_event == NULL || event_add(guest->listen_event, NULL) != 0) {
-		snprintf(error, error_size, "out of memory");
-		return -ENOMEM;
-	}
-	return 0;
+	guest->state = config->role == GUEST_ROLE_CONNECT ? GUEST_CONNECTING : GUEST_IDLE;
+	return meeting_open(&guest->meeting, &meeting, error, error_size);
 }
 
 static int guest_vectors_open(struct guest *guest, char *error, size_t error_size)
@@ -577,9 +506,6 @@ struct port *guest_create(const struct guest_config *config, const struct port_h
 	guest->base.vlan = config->vlan;
 	guest->base.mode = config->mode;
 	guest->base.coalesce = config->coalesce;
-	guest->listen_fd = -1;
-	guest->retry_ms = RETRY_MIN_MS;
-	guest->socket.path = strdup(config->socket.path);
 	for (unsigned int i = 0; i < PORT_MAX_QUEUES; i++) {
 		guest->rx[i].base.port = guest->tx[i].base.port = &guest->base;
 		guest->rx[i].base.index = guest->tx[i].base.index = (uint16_t)i;

@@ -7,6 +7,7 @@
 #include <port/guest.h>
 
 #include "guest_internal.h"
+#include "meeting.h"
 
 enum guest_state {
 	GUEST_IDLE,       /* listening, nobody there */
@@ -19,16 +20,11 @@ enum guest_state {
 struct guest {
 	struct port base;
 	enum guest_role role;
-	struct unix_socket_spec socket; /* strings owned */
 	unsigned int n_queue_pairs;
 	uint16_t mtu; /* configured, 0: none; base.mtu may be less while a front end asks for less */
 	enum guest_state state;
 
-	int listen_fd; /* -1: role connect */
-	struct unix_socket_identity identity;
-	struct event *listen_event;
-	struct event *retry_event;
-	unsigned int retry_ms;
+	struct meeting meeting;
 
 	struct vu_backend *session; /* NULL: not connected */
 	struct event *session_event;

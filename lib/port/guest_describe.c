@@ -78,8 +78,9 @@ void guest_describe(struct port *port, json_t *object)
 {
 	struct guest *guest = guest_of(port);
 	struct vu_backend *session = guest->session;
+	const char *last_error = guest->last_error[0] != '\0' ? guest->last_error : guest->meeting.error;
 
-	json_object_set_new(object, "socket", json_string(guest->socket.path));
+	json_object_set_new(object, "socket", json_string(guest->meeting.path));
 	json_object_set_new(object, "role",
 		json_string(guest->role == GUEST_ROLE_LISTEN ? "listen" : "connect"));
 	json_object_set_new(object, "state", json_string(guest_state_name(guest->state)));
@@ -89,8 +90,7 @@ void guest_describe(struct port *port, json_t *object)
 	json_object_set_new(object, "coalesce",
 		json_pack("{s:i, s:i}", "frames", (int)port->coalesce.frames, "us",
 			(int)port->coalesce.us));
-	json_object_set_new(object, "last_error",
-		guest->last_error[0] != '\0' ? json_string(guest->last_error) : json_null());
+	json_object_set_new(object, "last_error", last_error[0] != '\0' ? json_string(last_error) : json_null());
 	json_object_set_new(object, "numa_node",
 		json_integer(guest->n_tx > 0 ? guest->tx_usable[0]->base.numa_node : -1));
 	json_object_set_new(object, "peer_pid",
