@@ -27,8 +27,6 @@
 
 #include "guest_control.h"
 
-#define FIRST_MESSAGE_US (10 * 1000 * 1000)
-
 /*
  * What DPDK's own back end offers, so that guests' drivers take the same path, less UFO and ECN: what is offered once
  * binds for ever, because a running guest keeps the bits it took across our restart.
@@ -113,7 +111,7 @@ static void kicks_decline(struct vu_ring *ring)
  */
 static void queues_update(struct guest *guest)
 {
-	uint64_t features = vu_backend_features(guest->session);
+	uint64_t features = vu_backend_features(guest->front_end.session);
 	bool long_header = has(features, VIRTIO_F_VERSION_1) || has(features, VIRTIO_NET_F_MRG_RXBUF);
 	uint16_t header_len = long_header ? 12 : 10;
 
@@ -123,7 +121,7 @@ static void queues_update(struct guest *guest)
 		struct guest_rx_queue *rx = &guest->rx[pair];
 		struct guest_tx_queue *tx = &guest->tx[pair];
 
-		tx->ring = vu_backend_ring(guest->session, 2 * pair);
+		tx->ring = vu_backend_ring(guest->front_end.session, 2 * pair);
 		tx->caller.blocks = tx->is_alarm_said = false;
 		tx->header_len = header_len;
 		tx->checks_csum = has(features, VIRTIO_NET_F_GUEST_CSUM);
@@ -139,7 +137,7 @@ static void queues_update(struct guest *guest)
 			tx->base.wake.fd = tx->ring->kick_fd;
 			guest->tx_usable[guest->n_tx++] = tx;
 		}
-		rx->ring = vu_backend_ring(guest->session, 2 * pair + 1);
+		rx->ring = vu_backend_ring(guest->front_end.session, 2 * pair + 1);
 		rx->caller.blocks = rx->is_alarm_said = false;
 		rx->header_len = header_len;
 		rx->offloads = offloads_of(features, VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4,
@@ -174,7 +172,7 @@ static void on_fire(void *ctx, unsigned int vector)
 {
 	struct guest *guest = ctx;
 
-	vu_eventfd_signal(vu_backend_ring(guest->session, vector)->call_fd);
+	vu_eventfd_signal(vu_backend_ring(guest->front_end.session, vector)->call_fd);
 }
 
 /*
@@ -184,7 +182,7 @@ static void on_fire(void *ctx, unsigned int vector)
 static void vectors_update(struct guest *guest)
 {
 	for (unsigned int i = 0; i < 2 * guest->n_queue_pairs; i++) {
-		if (vu_backend_ring(guest->session, i)->call_fd >= 0)
+		if (vu_backend_ring(guest->front_end.session, i)->call_fd >= 0)
 			msix_unmask(guest->msix, i);
 		else
 			msix_mask(guest->msix, i);
@@ -227,127 +225,42 @@ static void on_set_mtu(void *ctx, uint16_t mtu)
 	guest->base.mtu = guest->mtu != 0 && guest->mtu < mtu ? guest->mtu : mtu;
 }
 
-static const struct vu_backend_ops session_ops = {
-	.quiesce = on_quiesce,
-	.resume = on_resume,
-	.call = on_call,
-	.send_rarp = on_send_rarp,
-	.set_mtu = on_set_mtu,
-};
-
-static void session_end(struct guest *guest)
+static uint64_t on_features(void *ctx)
 {
-	event_free(guest->session_event);
-	guest->session_event = NULL;
-	on_quiesce(guest);
+	return GUEST_FEATURES;
+}
+
+static void on_begun(void *ctx)
+{
+	set_state(ctx, GUEST_CONNECTED);
+}
+
+static void on_ended(void *ctx)
+{
+	struct guest *guest = ctx;
+
 	guest->n_rx = 0;
 	guest->n_tx = 0;
-	vu_backend_destroy(guest->session);
-	guest->session = NULL;
 	/* The next driver is owed nothing. */
 	msix_reset(guest->msix);
 	msix_enable(guest->msix);
 	guest->quiesced = false;
 	guest->base.mtu = guest->mtu;
 	memset(guest->n_faults_seen, 0, sizeof(guest->n_faults_seen));
+	set_state(guest, guest->front_end.role == GUEST_ROLE_CONNECT ? GUEST_CONNECTING : GUEST_IDLE);
 }
 
-static void session_lost(struct guest *guest, const char *why)
-{
-	if (why[0] != '\0') {
-		snprintf(guest->last_error, sizeof(guest->last_error), "%s", why);
-		log_limited(&guest->log_limit, LOG_LEVEL_WARN, "port %s: %s; disconnected",
-			guest->base.name, why);
-	}
-	session_end(guest);
-	set_state(guest, guest->role == GUEST_ROLE_CONNECT ? GUEST_CONNECTING : GUEST_IDLE);
-	meeting_ended(&guest->meeting);
-}
-
-static void session_watch(struct guest *guest);
-
-static void on_session(evutil_socket_t fd, short what, void *ctx)
-{
-	struct guest *guest = ctx;
-
-	if (vu_backend_process(guest->session) != 0) {
-		session_lost(guest, vu_backend_close_text(guest->session));
-		return;
-	}
-	session_watch(guest);
-}
-
-/* Watches the session's fd for what it wants now, and its deadline. */
-static void session_watch(struct guest *guest)
-{
-	short events = vu_backend_events(guest->session);
-	uint64_t deadline_us = vu_backend_deadline_us(guest->session);
-	uint64_t now_us = clock_now_us();
-	uint64_t wait_us = deadline_us > now_us ? deadline_us - now_us : 0;
-	struct timeval wait = { .tv_sec = (time_t)(wait_us / 1000000),
-		.tv_usec = (suseconds_t)(wait_us % 1000000) };
-
-	event_del(guest->session_event);
-	event_assign(guest->session_event, guest->base.host->events, vu_backend_fd(guest->session),
-		(short)((events & POLLIN ? EV_READ : 0) | (events & POLLOUT ? EV_WRITE : 0)),
-		on_session, guest);
-	event_add(guest->session_event, deadline_us == UINT64_MAX ? NULL : &wait);
-}
-
-/* meeting_ops.begin. False if there is no memory for a session. */
-static bool session_begin(void *ctx, int fd)
-{
-	struct guest *guest = ctx;
-	struct vu_backend_config config = {
-		.name = guest->base.name,
-		.features = GUEST_FEATURES,
-		.n_queue_pairs = guest->n_queue_pairs,
-		/* One that connects and says nothing must not keep others out; where we connect, nobody else can. */
-		.first_message_us = guest->role == GUEST_ROLE_LISTEN ? FIRST_MESSAGE_US : 0,
-		.log_limit = &guest->log_limit,
-		.ops = &session_ops,
-		.ctx = guest,
-	};
-
-	guest->session = vu_backend_create(&config, fd);
-	if (guest->session == NULL) {
-		log_error("port %s: cannot start a session: %s", guest->base.name, strerror(errno));
-		close(fd);
-		return false;
-	}
-	guest->session_event = event_new(guest->base.host->events, fd, EV_READ, on_session, guest);
-	if (guest->session_event == NULL) {
-		log_error("port %s: cannot watch a session: out of memory", guest->base.name);
-		vu_backend_destroy(guest->session);
-		guest->session = NULL;
-		return false;
-	}
-	guest->n_connects++;
-	set_state(guest, GUEST_CONNECTED);
-	session_watch(guest);
-	return true;
-}
-
-/* meeting_ops.is_free */
-static bool session_is_free(void *ctx)
-{
-	struct guest *guest = ctx;
-
-	/* One that has hung up already, and whose end is yet to be noticed, does not count. */
-	if (guest->session != NULL && vu_backend_process(guest->session) != 0)
-		session_lost(guest, vu_backend_close_text(guest->session));
-	if (guest->session == NULL)
-		return true;
-	session_watch(guest);
-	log_limited(&guest->log_limit, LOG_LEVEL_WARN,
-		"port %s: a second front end was turned away, one is connected (pid %d)",
-		guest->base.name, (int)vu_backend_peer_pid(guest->session));
-	return false;
-}
-
-static const struct meeting_ops meeting_ops = {
-	.is_free = session_is_free,
-	.begin = session_begin,
+static const struct front_end_ops front_end_ops = {
+	.session = {
+		.quiesce = on_quiesce,
+		.resume = on_resume,
+		.call = on_call,
+		.send_rarp = on_send_rarp,
+		.set_mtu = on_set_mtu,
+	},
+	.features = on_features,
+	.begun = on_begun,
+	.ended = on_ended,
 };
 
 static unsigned int guest_list_rx(struct port *port, struct rx_queue **queues)
@@ -380,7 +293,7 @@ static void report_faults(struct guest *guest, unsigned int index, const struct 
 
 		if (n > guest->n_faults_seen[fault]) {
 			guest->n_faults_seen[fault] = n;
-			log_limited(&guest->log_limit, LOG_LEVEL_WARN,
+			log_limited(&guest->front_end.log_limit, LOG_LEVEL_WARN,
 				"port %s: ring %u: buffer refused: %s (%lu so far)", guest->base.name,
 				index, vring_fault_name((enum vring_fault)fault), (unsigned long)n);
 		}
@@ -401,14 +314,14 @@ static void guest_tick(struct port *port)
 {
 	struct guest *guest = guest_of(port);
 
-	if (guest->session == NULL)
+	if (guest->front_end.session == NULL)
 		return;
 	if (a_call_blocks(guest)) {
-		session_lost(guest, "a call eventfd is full and was made blocking");
+		front_end_lose(&guest->front_end, "a call eventfd is full and was made blocking");
 		return;
 	}
 	for (unsigned int i = 0; i < 2 * guest->n_queue_pairs; i++) {
-		struct vu_ring *ring = vu_backend_ring(guest->session, i);
+		struct vu_ring *ring = vu_backend_ring(guest->front_end.session, i);
 		uint8_t breakage;
 
 		if (ring->state != VU_RING_RUNNING)
@@ -417,13 +330,13 @@ static void guest_tick(struct port *port)
 		breakage = __atomic_load_n(&ring->device.breakage, __ATOMIC_RELAXED);
 		if (breakage == VRING_INTACT)
 			continue;
-		snprintf(guest->last_error, sizeof(guest->last_error), "ring %u broken: %s", i,
+		snprintf(guest->front_end.last_error, sizeof(guest->front_end.last_error), "ring %u broken: %s", i,
 			vring_breakage_name((enum vring_breakage)breakage));
-		log_limited(&guest->log_limit, LOG_LEVEL_WARN,
+		log_limited(&guest->front_end.log_limit, LOG_LEVEL_WARN,
 			"port %s: %s; it stands still until the guest resets it", port->name,
-			guest->last_error);
+			guest->front_end.last_error);
 		on_quiesce(guest);
-		vu_backend_ring_broken(guest->session, i);
+		vu_backend_ring_broken(guest->front_end.session, i);
 		on_resume(guest);
 	}
 }
@@ -432,17 +345,15 @@ void guest_check_memory(struct port *port)
 {
 	struct guest *guest = guest_of(port);
 
-	if (guest->session != NULL && vu_backend_memory_is_broken(guest->session))
-		session_lost(guest, "the front end took memory away that it had shared");
+	if (guest->front_end.session != NULL && vu_backend_memory_is_broken(guest->front_end.session))
+		front_end_lose(&guest->front_end, "the front end took memory away that it had shared");
 }
 
 static void guest_destroy(struct port *port)
 {
 	struct guest *guest = guest_of(port);
 
-	if (guest->session != NULL)
-		session_end(guest);
-	meeting_close(&guest->meeting);
+	front_end_close(&guest->front_end);
 	msix_destroy(guest->msix);
 	port_fini(port);
 	rte_free(guest);
@@ -460,18 +371,18 @@ static const struct port_ops guest_ops = {
 static int guest_open(struct guest *guest, const struct guest_config *config, char *error,
 	size_t error_size)
 {
-	const struct meeting_config meeting = {
+	const struct front_end_config front_end = {
 		.name = guest->base.name,
 		.role = config->role,
 		.socket = &config->socket,
 		.events = guest->base.host->events,
-		.log_limit = &guest->log_limit,
-		.ops = &meeting_ops,
+		.n_queue_pairs = guest->n_queue_pairs,
+		.ops = &front_end_ops,
 		.ctx = guest,
 	};
 
 	guest->state = config->role == GUEST_ROLE_CONNECT ? GUEST_CONNECTING : GUEST_IDLE;
-	return meeting_open(&guest->meeting, &meeting, error, error_size);
+	return front_end_open(&guest->front_end, &front_end, error, error_size);
 }
 
 static int guest_vectors_open(struct guest *guest, char *error, size_t error_size)
@@ -500,7 +411,6 @@ struct port *guest_create(const struct guest_config *config, const struct port_h
 		rte_free(guest);
 		return NULL;
 	}
-	guest->role = config->role;
 	guest->n_queue_pairs = config->n_queue_pairs;
 	guest->mtu = guest->base.mtu = config->mtu;
 	guest->base.vlan = config->vlan;

@@ -6,8 +6,8 @@
 #include <base/log.h>
 #include <port/guest.h>
 
+#include "front_end.h"
 #include "guest_internal.h"
-#include "meeting.h"
 
 enum guest_state {
 	GUEST_IDLE,       /* listening, nobody there */
@@ -19,22 +19,16 @@ enum guest_state {
 
 struct guest {
 	struct port base;
-	enum guest_role role;
 	unsigned int n_queue_pairs;
 	uint16_t mtu; /* configured, 0: none; base.mtu may be less while a front end asks for less */
 	enum guest_state state;
 
-	struct meeting meeting;
+	struct front_end front_end;
 
-	struct vu_backend *session; /* NULL: not connected */
-	struct event *session_event;
 	struct msix *msix; /* vector i calls the driver of ring i */
 	bool quiesced; /* list no queues: the session is about to change something */
-	uint64_t n_connects;
 	uint64_t n_faults_seen[VRING_N_FAULTS];
-	char last_error[UNIX_SOCKET_ERROR_MAX];
-	struct log_limit log_limit;       /* what the peer did wrong */
-	struct log_limit state_log_limit; /* that it came or went */
+	struct log_limit state_log_limit; /* that the front end came or went */
 
 	unsigned int n_rx, n_tx; /* usable now */
 	struct guest_rx_queue *rx_usable[PORT_MAX_QUEUES];

@@ -50,7 +50,7 @@ static json_t *describe_rings(struct guest *guest)
 	json_t *rings = json_array();
 
 	for (unsigned int i = 0; i < 2 * guest->n_queue_pairs; i++) {
-		const struct vu_ring *ring = vu_backend_ring(guest->session, i);
+		const struct vu_ring *ring = vu_backend_ring(guest->front_end.session, i);
 		bool live = ring->state == VU_RING_RUNNING || ring->state == VU_RING_BROKEN;
 		const struct rx_queue *rx = &guest->rx[i / 2].base;
 		const struct guest_caller *caller =
@@ -77,16 +77,16 @@ static json_t *describe_rings(struct guest *guest)
 void guest_describe(struct port *port, json_t *object)
 {
 	struct guest *guest = guest_of(port);
-	struct vu_backend *session = guest->session;
-	const char *last_error = guest->last_error[0] != '\0' ? guest->last_error : guest->meeting.error;
+	struct vu_backend *session = guest->front_end.session;
+	const char *last_error = guest->front_end.last_error;
 
-	json_object_set_new(object, "socket", json_string(guest->meeting.path));
+	json_object_set_new(object, "socket", json_string(guest->front_end.path));
 	json_object_set_new(object, "role",
-		json_string(guest->role == GUEST_ROLE_LISTEN ? "listen" : "connect"));
+		json_string(guest->front_end.role == GUEST_ROLE_LISTEN ? "listen" : "connect"));
 	json_object_set_new(object, "state", json_string(guest_state_name(guest->state)));
 	json_object_set_new(object, "link", json_boolean(guest->state == GUEST_RUNNING));
 	json_object_set_new(object, "queue_pairs", json_integer(guest->n_queue_pairs));
-	json_object_set_new(object, "connects", json_integer((json_int_t)guest->n_connects));
+	json_object_set_new(object, "connects", json_integer((json_int_t)guest->front_end.n_begun));
 	json_object_set_new(object, "coalesce",
 		json_pack("{s:i, s:i}", "frames", (int)port->coalesce.frames, "us",
 			(int)port->coalesce.us));

@@ -165,7 +165,7 @@ static void ringway_close(void)
 
 static uint64_t ringway_features(unsigned int guest)
 {
-	struct vu_backend *session = guest_of(topology.ports[guest])->session;
+	struct vu_backend *session = guest_of(topology.ports[guest])->front_end.session;
 
 	return session == NULL ? 0 : vu_backend_features(session);
 }
