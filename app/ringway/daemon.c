@@ -13,6 +13,7 @@
 #include <gmem/guard.h>
 #include <port/guest.h>
 #include <port/nic.h>
+#include <port/relay.h>
 #include <vring/run.h>
 
 #include "daemon.h"
@@ -102,6 +103,32 @@ static struct port_vlan vlan_of(const struct config_vlan *config)
 	return vlan;
 }
 
+static struct unix_socket_spec socket_of(const struct config_port *config)
+{
+	return (struct unix_socket_spec){
+		.path = config->socket.path,
+		.owner = config->socket.owner,
+		.group = config->socket.group,
+		.mode = config->socket.mode,
+	};
+}
+
+static enum guest_role role_of(const struct config_port *config)
+{
+	return config->role == CONFIG_ROLE_LISTEN ? GUEST_ROLE_LISTEN : GUEST_ROLE_CONNECT;
+}
+
+static enum relay_mode relay_of(enum config_relay relay)
+{
+	static const enum relay_mode modes[] = {
+		[CONFIG_RELAY_AUTO] = RELAY_AUTO,
+		[CONFIG_RELAY_PASS_THROUGH] = RELAY_PASS_THROUGH,
+		[CONFIG_RELAY_SHADOW] = RELAY_SHADOW,
+	};
+
+	return modes[relay];
+}
+
 static struct port *port_create(struct daemon *daemon, const struct config_port *config,
 	uint16_t id, char *error, size_t error_size)
 {
@@ -109,14 +136,8 @@ static struct port *port_create(struct daemon *daemon, const struct config_port 
 		struct guest_config guest = {
 			.name = config->name,
 			.id = id,
-			.socket = {
-				.path = config->socket.path,
-				.owner = config->socket.owner,
-				.group = config->socket.group,
-				.mode = config->socket.mode,
-			},
-			.role = config->role == CONFIG_ROLE_LISTEN ? GUEST_ROLE_LISTEN :
-								     GUEST_ROLE_CONNECT,
+			.socket = socket_of(config),
+			.role = role_of(config),
 			.n_queue_pairs = config->queue_pairs,
 			.mtu = (uint16_t)config->mtu,
 			.vlan = vlan_of(&config->vlan),
@@ -125,6 +146,21 @@ static struct port *port_create(struct daemon *daemon, const struct config_port 
 		};
 
 		return guest_create(&guest, &daemon->port_host, error, error_size);
+	}
+
+	if (config->type == CONFIG_PORT_RELAY) {
+		struct relay_config relay = {
+			.name = config->name,
+			.id = id,
+			.socket = socket_of(config),
+			.role = role_of(config),
+			.n_queue_pairs = config->queue_pairs,
+			.device = config->device,
+			.relay = relay_of(config->relay),
+			.mode = daemon_port_mode(config->mode),
+		};
+
+		return relay_create(&relay, &daemon->port_host, error, error_size);
 	}
 
 	struct nic_config nic = {
@@ -292,6 +328,8 @@ static void on_guard(evutil_socket_t fd, short what, void *ctx)
 
 		if (port != NULL && port_is_guest(port))
 			guest_check_memory(port);
+		else if (port != NULL && port_is_relay(port))
+			relay_check_memory(port);
 	}
 }
 

@@ -138,6 +138,11 @@ static int member_read(struct reader *r, const json_t *value, uint32_t *port_ind
 			"correct the name",
 			value_describe(value, shown, sizeof(shown)));
 	port = &r->config->ports[index];
+	if (port->type == CONFIG_PORT_RELAY)
+		return reader_refuse(r,
+			"value '%s' is not allowed; allowed: ports of type guest and nic, since what "
+			"a relay port moves goes to its device; remove it",
+			name);
 	if (port->bridge_index >= 0 || port->cross_connect_index >= 0)
 		return reader_refuse(r,
 			"value '%s' is not allowed; allowed: a port that is used once; it is in "

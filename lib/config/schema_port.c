@@ -11,18 +11,33 @@ enum port_variant {
 	PORT_CONNECT = 1 << 0,
 	PORT_LISTEN = 1 << 1,
 	PORT_NIC = 1 << 2,
+	PORT_RELAY_CONNECT = 1 << 3,
+	PORT_RELAY_LISTEN = 1 << 4,
 	PORT_GUEST = PORT_CONNECT | PORT_LISTEN,
+	PORT_RELAY = PORT_RELAY_CONNECT | PORT_RELAY_LISTEN,
+	PORT_SOCKET = PORT_GUEST | PORT_RELAY,
+	PORT_SOCKET_LISTEN = PORT_LISTEN | PORT_RELAY_LISTEN,
 };
 
 static const char *const port_variant_names[] = {
 	"type guest with role connect (the other side makes the socket)",
 	"type guest with role listen",
 	"type nic",
+	"type relay with role connect",
+	"type relay with role listen",
 };
 
 static const struct choice port_types[] = {
 	{"guest", CONFIG_PORT_GUEST},
 	{"nic", CONFIG_PORT_NIC},
+	{"relay", CONFIG_PORT_RELAY},
+	{NULL, 0},
+};
+
+static const struct choice relays[] = {
+	{"auto", CONFIG_RELAY_AUTO},
+	{"pass-through", CONFIG_RELAY_PASS_THROUGH},
+	{"shadow", CONFIG_RELAY_SHADOW},
 	{NULL, 0},
 };
 
@@ -42,15 +57,19 @@ static bool has_text(const json_t *object, const char *key, const char *text)
 /* A type that is missing or wrong allows everything here: its own row says what is the matter. */
 static uint32_t port_variant(const json_t *object)
 {
+	uint32_t variants = PORT_GUEST;
+
 	if (has_text(object, "type", "nic"))
 		return PORT_NIC;
-	if (!has_text(object, "type", "guest"))
+	if (has_text(object, "type", "relay"))
+		variants = PORT_RELAY;
+	else if (!has_text(object, "type", "guest"))
 		return UINT32_MAX;
 	if (has_text(object, "role", "listen"))
-		return PORT_LISTEN;
+		return variants & PORT_SOCKET_LISTEN;
 	return json_object_get(object, "role") == NULL || has_text(object, "role", "connect")
-		       ? PORT_CONNECT
-		       : PORT_GUEST;
+		       ? variants & ~PORT_SOCKET_LISTEN
+		       : variants;
 }
 
 static int read_vid(struct reader *r, const struct key_rule *rule, const json_t *value, void *field)
@@ -155,7 +174,7 @@ static int read_port_mode(
 	struct reader *r, const struct key_rule *rule, const json_t *value, void *field)
 {
 	struct config_port *port = (struct config_port *)((char *)field - rule->offset);
-	bool has_permissions = port->type == CONFIG_PORT_GUEST && port->role == CONFIG_ROLE_LISTEN;
+	bool has_permissions = port->type != CONFIG_PORT_NIC && port->role == CONFIG_ROLE_LISTEN;
 	mode_t permissions;
 
 	if (!has_permissions || !schema_mode_parse(value, &permissions))
@@ -216,25 +235,37 @@ static int port_clash(struct reader *r, const char *key, const char *value, uint
 		value, key, line);
 }
 
+static const uint32_t default_queue_pairs[] = {
+	[CONFIG_PORT_GUEST] = CONFIG_QUEUE_PAIRS_MAX,
+	[CONFIG_PORT_NIC] = 1,
+	[CONFIG_PORT_RELAY] = CONFIG_RELAY_QUEUE_PAIRS_MAX,
+};
+
 static int port_finish(struct reader *r, void *object)
 {
 	struct config_port *port = object;
-	bool is_guest = port->type == CONFIG_PORT_GUEST;
+	bool has_socket = port->type != CONFIG_PORT_NIC;
 
 	port->line = reader_line(r);
 	if (port->socket.mode == SOCKET_MODE_UNSET)
 		port->socket.mode = SOCKET_MODE_DEFAULT;
 	if (port->queue_pairs == 0)
-		port->queue_pairs = is_guest ? CONFIG_QUEUE_PAIRS_MAX : 1;
+		port->queue_pairs = default_queue_pairs[port->type];
+	if (port->type == CONFIG_PORT_RELAY && port->queue_pairs > CONFIG_RELAY_QUEUE_PAIRS_MAX) {
+		reader_enter_key(r, "queues");
+		return reader_refuse(r,
+			"value '%u' is not allowed; allowed: 1 to %d (queue pairs of a relay); correct the value",
+			port->queue_pairs, CONFIG_RELAY_QUEUE_PAIRS_MAX);
+	}
 	for (const struct config_port *other = r->config ? r->config->ports : port; other < port;
 		other++) {
 		if (strcmp(other->name, port->name) == 0)
 			return port_clash(r, "name", port->name, other->line);
-		if (other->type != port->type)
-			continue;
-		if (is_guest && strcmp(other->socket.path, port->socket.path) == 0)
+		if (has_socket && other->type != CONFIG_PORT_NIC &&
+			strcmp(other->socket.path, port->socket.path) == 0)
 			return port_clash(r, "socket", port->socket.path, other->line);
-		if (!is_guest && same_device(other->device, port->device))
+		if (other->type == port->type && port->type != CONFIG_PORT_GUEST &&
+			same_device(other->device, port->device))
 			return port_clash(r, "device", port->device, other->line);
 	}
 	return 0;
@@ -245,33 +276,39 @@ static int port_finish(struct reader *r, void *object)
 static const struct key_rule port_keys[] = {
 	KEY("name", reader_name, AT(name), NAME_ALLOWED, .min = 1, .max = CONFIG_NAME_MAX,
 		.is_required = true),
-	KEY("type", reader_choice, AT(type), "guest, nic", .choices = port_types,
+	KEY("type", reader_choice, AT(type), "guest, nic, relay", .choices = port_types,
 		.is_required = true),
 	KEY("role", reader_choice, AT(role), "connect, listen", .choices = roles,
-		.variants = PORT_GUEST),
+		.variants = PORT_SOCKET),
 	KEY("socket", schema_read_socket_path, AT(socket.path), SOCKET_PATH_ALLOWED,
-		.is_required = true, .variants = PORT_GUEST),
+		.is_required = true, .variants = PORT_SOCKET),
 	KEY("owner", reader_text, AT(socket.owner), "a user name or number of 1 to 63 bytes",
-		.min = 1, .max = CONFIG_USER_MAX, .variants = PORT_LISTEN),
+		.min = 1, .max = CONFIG_USER_MAX, .variants = PORT_SOCKET_LISTEN),
 	KEY("group", reader_text, AT(socket.group), "a group name or number of 1 to 63 bytes",
-		.min = 1, .max = CONFIG_USER_MAX, .variants = PORT_LISTEN),
+		.min = 1, .max = CONFIG_USER_MAX, .variants = PORT_SOCKET_LISTEN),
 	KEY("socket_mode", schema_read_mode, AT(socket.mode), SOCKET_MODE_ALLOWED,
-		.next = "write for example socket_mode: \"0660\"", .variants = PORT_LISTEN),
+		.next = "write for example socket_mode: \"0660\"", .variants = PORT_SOCKET_LISTEN),
 	KEY("device", reader_text, AT(device),
-		"a PCI address or a virtual device with its arguments, 1 to 511 bytes",
+		"a PCI address, a virtual device with its arguments, or, of a relay, the path of the "
+		"device's socket, 1 to 511 bytes",
 		.next = "write for example device: \"net_tap0,iface=tap0\" or device: "
 			"\"0000:01:00.0\"",
-		.min = 1, .max = CONFIG_DEVICE_MAX, .is_required = true, .variants = PORT_NIC),
+		.min = 1, .max = CONFIG_DEVICE_MAX, .is_required = true,
+		.variants = PORT_NIC | PORT_RELAY),
+	KEY("relay", reader_choice, AT(relay), "auto, pass-through, shadow", .choices = relays,
+		.variants = PORT_RELAY),
 	KEY("queues", reader_number, AT(queue_pairs), "1 to 16 (queue pairs)", .min = 1,
 		.max = CONFIG_QUEUE_PAIRS_MAX),
-	KEY("mtu", reader_number, AT(mtu), "68 to 65535", .min = 68, .max = 65535),
-	KEY("vlan", reader_object, AT(vlan), "access or trunk", .item = &vlan_rule),
+	KEY("mtu", reader_number, AT(mtu), "68 to 65535", .min = 68, .max = 65535,
+		.variants = PORT_GUEST | PORT_NIC),
+	KEY("vlan", reader_object, AT(vlan), "access or trunk", .item = &vlan_rule,
+		.variants = PORT_GUEST | PORT_NIC),
 	KEY("mode", read_port_mode, AT(mode), CONFIG_MODE_ALLOWED, .choices = schema_modes),
 	KEY("coalesce", reader_object, AT(coalesce_frames), "a mapping", .item = &coalesce_rule,
 		.variants = PORT_GUEST),
 	KEY("bridge", reader_name, AT(bridge_name), NAME_ALLOWED,
 		.next = "list the port under 'ports' of the bridge", .min = 1,
-		.max = CONFIG_NAME_MAX, .is_rpc_only = true),
+		.max = CONFIG_NAME_MAX, .is_rpc_only = true, .variants = PORT_GUEST | PORT_NIC),
 };
 
 const struct object_rule schema_port = {

@@ -84,6 +84,7 @@ static bool session_begin(struct front_end *front_end, int fd)
 		.n_queue_pairs = front_end->n_queue_pairs,
 		/* One that connects and says nothing must not keep others out; where we connect, nobody else can. */
 		.first_message_us = front_end->role == GUEST_ROLE_LISTEN ? FIRST_MESSAGE_US : 0,
+		.keeps_memory = front_end->ops->keeps_memory,
 		.log_limit = &front_end->log_limit,
 		.ops = &front_end->ops->session,
 		.ctx = front_end->ctx,
@@ -91,7 +92,8 @@ static bool session_begin(struct front_end *front_end, int fd)
 
 	front_end->session = vu_backend_create(&config, fd);
 	if (front_end->session == NULL) {
-		log_error("port %s: cannot start a session: %s", front_end->name, strerror(errno));
+		log_limited(&front_end->log_limit, LOG_LEVEL_ERROR, "port %s: cannot start a session: %s",
+			front_end->name, strerror(errno));
 		close(fd);
 		return false;
 	}

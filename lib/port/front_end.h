@@ -24,6 +24,7 @@ struct front_end_ops {
 	void (*begun)(void *ctx);
 	/* The session is over and freed; nobody uses its rings. */
 	void (*ended)(void *ctx);
+	bool keeps_memory; /* vu_backend_config */
 };
 
 struct front_end_config {

@@ -49,6 +49,7 @@ struct vu_backend *vu_backend_create_on(
 	session->ctx = config->ctx;
 	session->offered = config->features | VU_BIT(VHOST_USER_F_PROTOCOL_FEATURES);
 	session->n_rings = 2 * config->n_queue_pairs;
+	session->keeps_memory = config->keeps_memory;
 	session->channel_fd = -1;
 	session->peer_pid = -1;
 	session->peer_uid = (uid_t)-1;
@@ -89,6 +90,7 @@ void vu_backend_destroy(struct vu_backend *session)
 	if (session->channel_fd >= 0)
 		close(session->channel_fd);
 	gmem_free(session->mem);
+	backend_memory_forget(session);
 	gmem_log_close(session->log);
 	vu_connection_close(&session->connection);
 	free(session);

@@ -56,6 +56,10 @@ struct vu_backend {
 	uint64_t protocol_features;
 	uint8_t status;
 	struct gmem *mem;
+	bool keeps_memory;
+	uint64_t memory_serial;
+	unsigned int n_specs;
+	struct gmem_region_spec *specs; /* keeps_memory; descriptors are ours */
 	struct gmem_log *log; /* SET_LOG_BASE; NULL: none */
 	int channel_fd; /* SET_BACKEND_REQ_FD; -1: none */
 	unsigned int n_rings;
@@ -105,6 +109,9 @@ void backend_rings_log_update(struct vu_backend *session);
 /* Between quiesce and resume: takes a running ring back to STARTED, keeping its position, before
  * memory goes away. */
 void backend_ring_suspend(struct vu_backend *session, unsigned int index);
+
+/* Forgets what was kept of the memory table. */
+void backend_memory_forget(struct vu_backend *session);
 
 /* Between quiesce and resume: stops every ring and forgets its set-up; call and error descriptors
  * stay. */

@@ -177,6 +177,9 @@ void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 		return;
 	}
 	ring->shared.state = VU_RING_RUNNING;
+	ring->shared.desc_uva = ring->addr.desc_uva;
+	ring->shared.avail_uva = ring->addr.avail_uva;
+	ring->shared.used_uva = ring->addr.used_uva;
 	backend_ring_log_update(session, index);
 	ring_owe_call(session, index);
 }

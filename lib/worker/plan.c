@@ -116,7 +116,7 @@ static void rx_route(struct plan *plan, struct plan_rx *rx, const struct topolog
 {
 	uint16_t id = rx->queue->port->id;
 
-	rx->route = PLAN_ROUTE_NONE;
+	rx->route = rx->queue->moves_by_itself ? PLAN_ROUTE_SELF : PLAN_ROUTE_NONE;
 	for (unsigned int b = 0; b < topology->n_bridges; b++) {
 		const struct bridge *bridge = &topology->bridges[b];
 

@@ -10,6 +10,7 @@ enum plan_route {
 	PLAN_ROUTE_BRIDGE,
 	PLAN_ROUTE_CROSS,
 	PLAN_ROUTE_NONE, /* the port is connected to nothing: frames are dropped and counted */
+	PLAN_ROUTE_SELF, /* rx_queue.moves_by_itself */
 };
 
 struct plan_rx {

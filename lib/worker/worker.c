@@ -73,8 +73,11 @@ unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_
 	case PLAN_ROUTE_NONE:
 		counters->drops[DROP_NO_DESTINATION] += n;
 		break;
+	case PLAN_ROUTE_SELF:
+		break;
 	}
-	rx->queue->release(rx->queue, counters, batch, n_done);
+	if (likely(rx->route != PLAN_ROUTE_SELF))
+		rx->queue->release(rx->queue, counters, batch, n_done);
 	if (n_done == 0)
 		return 0;
 	plan_mark(plan, rx, n_done);

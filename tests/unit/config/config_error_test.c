@@ -61,15 +61,14 @@ static const struct row {
 	{"ports:\n- type: guest\n  socket: s\n",
 		"ports[0].name: key is missing; allowed: " NAMES "; add 'name: ...' here", 2},
 	{"ports:\n- name: p\n",
-		"ports[0].type: key is missing; allowed: guest, nic; add 'type: ...' here", 2},
+		"ports[0].type: key is missing; allowed: guest, nic, relay; add 'type: ...' here", 2},
 	{"ports:\n- {name: p, type: guest}\n",
 		"ports[0].socket: key is missing; allowed: a path of 1 to 107 bytes; add 'socket: "
 		"...' here",
 		2},
 	{"ports:\n- {name: p, type: nic}\n",
-		"ports[0].device: key is missing; allowed: a PCI address or a virtual device with "
-		"its "
-		"arguments, 1 to 511 bytes; add 'device: ...' here",
+		"ports[0].device: key is missing; allowed: a PCI address, a virtual device with "
+		"its arguments, or, of a relay, the path of the device's socket, 1 to 511 bytes; add 'device: ...' here",
 		2},
 	/* shapes */
 	{"ports: {}\n",
@@ -80,7 +79,7 @@ static const struct row {
 	{"ports: [vm1]\n",
 		"ports[0]: value 'vm1' is not allowed; allowed: a mapping with the keys name, "
 		"type, "
-		"role, socket, owner, group, socket_mode, device, queues, mtu, vlan, mode, "
+		"role, socket, owner, group, socket_mode, device, relay, queues, mtu, vlan, mode, "
 		"coalesce; write 'key: value' pairs",
 		1},
 	{"control: /run/x\n",
@@ -111,7 +110,7 @@ static const struct row {
 		3},
 	/* choices */
 	{"ports:\n- {name: p, type: guests, socket: s}\n",
-		"ports[0].type: value 'guests' is not allowed; allowed: guest, nic; correct the "
+		"ports[0].type: value 'guests' is not allowed; allowed: guest, nic, relay; correct the "
 		"value",
 		2},
 	{PORT(", role: server"),
@@ -206,6 +205,18 @@ static const struct row {
 		"ports[0].mtu: value '65536' is not allowed; allowed: 68 to 65535; correct the "
 		"value",
 		1},
+	{"ports:\n- {name: r, type: relay, socket: s, device: d, queues: 9}\n",
+		"ports[0].queues: value '9' is not allowed; allowed: 1 to 8 (queue pairs of a relay); "
+		"correct the value",
+		2},
+	{"ports:\n- {name: r, type: relay, socket: s, device: d, relay: both}\n",
+		"ports[0].relay: value 'both' is not allowed; allowed: auto, pass-through, shadow; "
+		"correct the value",
+		2},
+	{"ports:\n- {name: r, type: relay, socket: s, device: d}\nbridges:\n- {name: b, ports: [r]}\n",
+		"bridges[0].ports[0]: value 'r' is not allowed; allowed: ports of type guest and nic, "
+		"since what a relay port moves goes to its device; remove it",
+		4},
 	{"eal: {vfio_intr: intx}\n",
 		"eal.vfio_intr: value 'intx' is not allowed; allowed: auto, msix, msi, legacy; "
 		"correct the value",
@@ -436,7 +447,7 @@ static void bad_port_of_an_rpc_is_refused_without_a_file(void **state)
 		const char *message;
 	} ports[] = {
 		{"[]", "a list is not allowed; allowed: a mapping with the keys name, type, role, "
-		       "socket, owner, group, socket_mode, device, queues, mtu, vlan, mode, "
+		       "socket, owner, group, socket_mode, device, relay, queues, mtu, vlan, mode, "
 		       "coalesce, bridge; write 'key: value' pairs"},
 		{"{}", "name: key is missing; allowed: " NAMES "; add 'name: ...' here"},
 		{"{\"name\": \"p\", \"type\": \"guest\", \"socket\": \"s\", \"mtu\": 1}",

@@ -28,6 +28,7 @@
 #define CONFIG_CROSS_CONNECTS_MAX  128
 #define CONFIG_CPUS_MAX            1024 /* CPU numbers are 0..1023 */
 #define CONFIG_QUEUE_PAIRS_MAX     16
+#define CONFIG_RELAY_QUEUE_PAIRS_MAX 8
 #define CONFIG_NAME_MAX            31 /* bytes of a port's or bridge's name */
 #define CONFIG_USER_MAX            63 /* bytes of a user's or group's name */
 #define CONFIG_DEVICE_MAX          511
@@ -44,6 +45,14 @@
 enum config_port_type {
 	CONFIG_PORT_GUEST,
 	CONFIG_PORT_NIC,
+	CONFIG_PORT_RELAY,
+};
+
+/* Which way a relay port's rings go. */
+enum config_relay {
+	CONFIG_RELAY_AUTO, /* default */
+	CONFIG_RELAY_PASS_THROUGH,
+	CONFIG_RELAY_SHADOW,
 };
 
 /* Who makes the socket: `listen` we do; `connect` the front end does and we come to it. */
@@ -95,20 +104,21 @@ struct config_socket {
 struct config_port {
 	char name[CONFIG_NAME_MAX + 1];
 	enum config_port_type type;
-	uint32_t queue_pairs; /* 1..16: guest: the most that are offered, default 16; NIC: how many
-				 are used, default 1 */
+	uint32_t queue_pairs; /* 1..16: guest: the most that are offered, default 16; relay: ditto, 1..8,
+				 default 8; NIC: how many are used, default 1 */
 	uint32_t mtu;         /* 68..65535, or 0: not given */
 	struct config_vlan vlan;
 	enum config_mode mode;
-	/* guest */
+	/* guest and relay */
 	enum config_role role;
 	struct config_socket socket; /* owner, group and mode with CONFIG_ROLE_LISTEN only */
 	/* A call to the guest waits for so many frames, or so long after the first of them: the two
 	 * stand together, in this order. */
 	uint32_t coalesce_frames; /* 0..1024, default 0: no bound by frames */
 	uint32_t coalesce_us;     /* 0..10000, default 0: calls do not wait */
-	/* NIC: PCI address or virtual device with its arguments, as DPDK takes it */
+	/* NIC: PCI address or virtual device with its arguments, as DPDK takes it; relay: path of the device's socket */
 	char device[CONFIG_DEVICE_MAX + 1];
+	enum config_relay relay;
 	/* Where the port is used; -1: nowhere. At most one of the two is set. Indexes into struct
 	 * config. */
 	int bridge_index;

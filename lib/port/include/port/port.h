@@ -58,6 +58,7 @@ struct rx_queue {
 	int numa_node;   /* where its ring memory lies, -1 unknown */
 	int worker;      /* who polls it, -1 nobody yet; control thread only */
 	bool is_armed;   /* its worker's: arm() was called last with true */
+	bool moves_by_itself; /* receive() has brought frames where they belong: none are in the batch, nor to be released */
 	/*
 	 * Puts up to max (<= FRAME_BURST) frames, the oldest first, into batch->frames and returns how many. Frames that
 	 * cannot be forwarded are dropped and counted inside and do not appear. 0: nothing to do, and no release either.

@@ -55,6 +55,7 @@ struct vu_ring {
 	int err_fd;  /* -1: none */
 	struct vring_device device; /* valid while RUNNING or BROKEN */
 	struct vring_dirty dirty;   /* what to log; dirty.log NULL: nothing. Changes between quiesce and resume only */
+	uint64_t desc_uva, avail_uva, used_uva; /* its parts, as the front end knows them */
 };
 
 /* Why a session ended; the policy for each class is in its comment. */
@@ -87,6 +88,7 @@ struct vu_backend_config {
 	unsigned int n_queue_pairs; /* 1..VU_MAX_QUEUE_PAIRS, answered to GET_QUEUE_NUM */
 	uint64_t deadline_us;       /* 0: VU_DEADLINE_US */
 	uint64_t first_message_us;  /* a peer silent for so long is disconnected; 0: never */
+	bool keeps_memory;          /* vu_backend_memory_specs() is wanted: costs a file descriptor for each region */
 	/* Outlives the session and is shared by those that follow it, lest a peer that reconnects floods the log; NULL: own. */
 	struct log_limit *log_limit;
 	/* Outlive the session; quiesce and resume are required. */
@@ -139,6 +141,13 @@ uint64_t vu_backend_protocol_features(const struct vu_backend *session);
 bool vu_backend_memory_is_broken(const struct vu_backend *session);
 /* NULL before the first table. Replaced only between quiesce and resume. */
 const struct gmem *vu_backend_memory(const struct vu_backend *session);
+/* Goes up whenever memory is replaced. */
+uint64_t vu_backend_memory_serial(const struct vu_backend *session);
+/*
+ * The regions as the front end described them, with file descriptors that stay the session's, for who hands them on. With
+ * keeps_memory only. Valid until memory is replaced.
+ */
+const struct gmem_region_spec *vu_backend_memory_specs(const struct vu_backend *session, unsigned int *n);
 /* index < 2 * n_queue_pairs. Even: receive ring (device writes); odd: transmit ring. */
 struct vu_ring *vu_backend_ring(struct vu_backend *session, unsigned int index);
 
