@@ -30,7 +30,9 @@
 #include "front_end.h"
 #include "relay_internal.h"
 
-#define RETRY_MS 500
+/* Until the device is there; one that is there and does not do as it should is left alone for longer each time. */
+#define RETRY_MIN_MS 500
+#define RETRY_MAX_MS 32000
 
 /* The device is waited for by the control thread: it must not take long. */
 #define DEVICE_DEADLINE_US (1000 * 1000)
@@ -66,8 +68,10 @@ struct relay {
 	enum relay_mode relay;
 	enum guest_role role;
 	struct unix_socket_spec socket; /* strings owned */
-	unsigned int n_queue_pairs;
+	unsigned int n_queue_pairs_max; /* configured */
+	unsigned int n_queue_pairs;     /* what the device has of them */
 	struct front_end front_end;
+	unsigned int retry_ms;
 	/* The device. */
 	char *device_path;
 	struct vu_frontend *device; /* NULL: not there */
@@ -365,7 +369,8 @@ static int ring_start(struct relay *relay, unsigned int index, bool shadowed, ui
 		rc = vu_frontend_ring_start(relay->device, &device_ring);
 	if (rc == 0)
 		rc = vu_frontend_ring_enable(relay->device, index, ring->enabled);
-	if (rc == 0) {
+	/* Without SET_VRING_ENABLE a started ring is enabled. */
+	if (rc == 0 || rc == -EOPNOTSUPP) {
 		relay->rings[index].is_started = true;
 		return 0;
 	}
@@ -490,7 +495,10 @@ static void on_set_mtu(void *ctx, uint16_t mtu)
 
 static void on_begun(void *ctx)
 {
-	set_state(ctx, RELAY_CONNECTED);
+	struct relay *relay = ctx;
+
+	relay->retry_ms = RETRY_MIN_MS;
+	set_state(relay, RELAY_CONNECTED);
 }
 
 static void on_ended(void *ctx)
@@ -517,11 +525,17 @@ static const struct front_end_ops front_end_ops = {
 
 /* ---- Finding the device ---- */
 
-static void retry_later(struct relay *relay)
+static void retry_later(struct relay *relay, unsigned int ms)
 {
-	const struct timeval delay = { .tv_usec = RETRY_MS * 1000 };
+	const struct timeval delay = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
 
 	event_add(relay->retry_event, &delay);
+}
+
+static void retry_after_failure(struct relay *relay)
+{
+	retry_later(relay, relay->retry_ms);
+	relay->retry_ms = RTE_MIN(2 * relay->retry_ms, RETRY_MAX_MS);
 }
 
 /* The device has gone, or must go: so must the guest's front end, and both may come again. */
@@ -540,7 +554,7 @@ static void device_lose(struct relay *relay)
 	relay->device = NULL;
 	relay->device_failed = false;
 	set_state(relay, RELAY_NO_DEVICE);
-	retry_later(relay);
+	retry_after_failure(relay);
 }
 
 static void on_device(evutil_socket_t fd, short what, void *ctx)
@@ -588,8 +602,8 @@ static int device_begin(struct relay *relay, int fd)
 		rc = -EOPNOTSUPP;
 		snprintf(why, sizeof(why), "it does not offer VERSION_1, which a relay needs");
 	}
-	if (rc == 0 && vu_frontend_queue_pairs(relay->device) < relay->n_queue_pairs)
-		relay->n_queue_pairs = vu_frontend_queue_pairs(relay->device);
+	if (rc == 0)
+		relay->n_queue_pairs = RTE_MIN(vu_frontend_queue_pairs(relay->device), relay->n_queue_pairs_max);
 	relay->device_event = rc == 0 ? event_new(relay->base.host->events, vu_frontend_fd(relay->device),
 						EV_READ | EV_PERSIST, on_device, relay) :
 					NULL;
@@ -627,10 +641,13 @@ static void on_retry(evutil_socket_t unused_fd, short what, void *ctx)
 		set_state(relay, RELAY_IDLE);
 		return;
 	}
-	if (fd >= 0)
-		log_limited(&relay->log_limit, LOG_LEVEL_WARN, "port %s: %s", relay->base.name,
-			relay->device_error);
-	retry_later(relay);
+	if (fd < 0) {
+		retry_later(relay, RETRY_MIN_MS);
+		return;
+	}
+	log_limited(&relay->log_limit, LOG_LEVEL_WARN, "port %s: %s; trying again in %u ms",
+		relay->base.name, relay->device_error, relay->retry_ms);
+	retry_after_failure(relay);
 }
 
 /* ---- The port ---- */
@@ -791,7 +808,8 @@ struct port *relay_create(const struct relay_config *config, const struct port_h
 	}
 	relay->relay = config->relay;
 	relay->role = config->role;
-	relay->n_queue_pairs = config->n_queue_pairs;
+	relay->n_queue_pairs_max = relay->n_queue_pairs = config->n_queue_pairs;
+	relay->retry_ms = RETRY_MIN_MS;
 	relay->base.mode = config->mode;
 	relay->socket = (struct unix_socket_spec){
 		.path = copy_of(config->socket.path),
