@@ -19,8 +19,8 @@ struct event_base;
 struct front_end_ops {
 	/* Of the session; ctx is the port's. */
 	struct vu_backend_ops session;
-	/* A session is about to begin: the virtio features to offer. */
-	uint64_t (*features)(void *ctx);
+	/* A session is about to begin: the virtio features to offer, and the memory slots (0: all that there can be). */
+	uint64_t (*features)(void *ctx, unsigned int *n_memory_slots);
 	void (*begun)(void *ctx);
 	/* The session is over and freed; nobody uses its rings. */
 	void (*ended)(void *ctx);

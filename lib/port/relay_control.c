@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -77,6 +78,7 @@ struct relay {
 	struct vu_frontend *device; /* NULL: not there */
 	struct event *device_event; /* it has something to say, which can only be that it has gone */
 	struct event *retry_event;
+	bool is_used;       /* a guest has begun a session since the device's session began */
 	bool device_failed; /* noticed within a message of the guest's session: ended after it */
 	uint64_t memory_serial; /* of the table that the device has */
 	bool has_memory;
@@ -171,19 +173,6 @@ static uint64_t features_carried(const struct relay *relay)
 	return bits;
 }
 
-static uint64_t on_features(void *ctx)
-{
-	struct relay *relay = ctx;
-	uint64_t offered = vu_frontend_offered(relay->device) & features_carried(relay);
-	int bit;
-
-	/* Devices offer bits whose prerequisites they do not. */
-	while ((bit = vu_features_inconsistent(offered, NULL)) >= 0)
-		offered &= ~VU_BIT(bit);
-	/* In pass-through nobody would log. */
-	return offered | (relay->relay == RELAY_PASS_THROUGH ? 0 : VU_BIT(VHOST_USER_F_LOG_ALL));
-}
-
 /* ---- The device ---- */
 
 /* The device did not do as it should. Its session is over; the guest's is ended after the message that is being handled. */
@@ -220,8 +209,8 @@ static uint64_t shadow_ring_bytes(uint32_t size)
 	       part_bytes(vring_used_bytes(size));
 }
 
-/* Where no memory of the guest is. */
-static void behind_all(const struct gmem_region_spec *specs, unsigned int n, uint64_t *gpa, uint64_t *uva)
+/* Where no memory of the guest is. False: there is no such place. */
+static bool behind_all(const struct gmem_region_spec *specs, unsigned int n, uint64_t *gpa, uint64_t *uva)
 {
 	*gpa = *uva = 1ULL << 30;
 	for (unsigned int i = 0; i < n; i++) {
@@ -232,6 +221,7 @@ static void behind_all(const struct gmem_region_spec *specs, unsigned int n, uin
 	}
 	*gpa = part_bytes(*gpa);
 	*uva = part_bytes(*uva);
+	return *gpa < 1ULL << 62 && *uva < 1ULL << 62;
 }
 
 /* Gives the device the guest's memory, and ours behind it. */
@@ -244,7 +234,8 @@ static int memory_hand_on(struct relay *relay, uint64_t *shadow_uva)
 	const struct gmem_region_spec *of_guest = vu_backend_memory_specs(session, &n);
 	int rc;
 
-	behind_all(of_guest, n, &gpa, shadow_uva);
+	if (!behind_all(of_guest, n, &gpa, shadow_uva))
+		return -EOVERFLOW;
 	if (relay->has_memory && relay->memory_serial == vu_backend_memory_serial(session))
 		return 0;
 	specs = malloc((n + 1) * sizeof(*specs));
@@ -317,7 +308,7 @@ static int shadow_start(struct relay *relay, unsigned int index, uint64_t shadow
 	memset(memory + offset, 0, shadow_ring_bytes(ring->size));
 	queue->ring = ring;
 	queue->is_transmit = index % 2 == 1;
-	queue->is_lying = queue->blocks = queue->is_alarm_said = false;
+	queue->is_lying = queue->kick_blocks = queue->blocks = queue->is_alarm_said = false;
 	queue->shadow = vring_shadow_create(&config);
 	if (queue->shadow == NULL)
 		return -errno;
@@ -483,14 +474,52 @@ static void on_send_rarp(void *ctx, const uint8_t *mac)
 {
 	struct relay *relay = ctx;
 
-	vu_frontend_send_rarp(relay->device, mac);
+	int rc = vu_frontend_send_rarp(relay->device, mac);
+
+	if (rc != 0 && rc != -EOPNOTSUPP)
+		device_fail(relay, "announcing the guest");
 }
 
 static void on_set_mtu(void *ctx, uint16_t mtu)
 {
 	struct relay *relay = ctx;
 
-	vu_frontend_set_mtu(relay->device, mtu);
+	int rc = vu_frontend_set_mtu(relay->device, mtu);
+
+	if (rc != 0 && rc != -EOPNOTSUPP)
+		device_fail(relay, "setting the MTU");
+}
+
+static int device_connect(struct relay *relay, int fd);
+
+/* A device that has had a guest may have its memory and features still: the next guest gets a new session with it. */
+static int device_renew(struct relay *relay)
+{
+	char error[UNIX_SOCKET_ERROR_MAX];
+	int fd = unix_socket_connect(relay->device_path, error, sizeof(error));
+
+	relay->is_used = false;
+	return fd >= 0 ? device_connect(relay, fd) : fd;
+}
+
+static uint64_t on_features(void *ctx, unsigned int *n_memory_slots)
+{
+	struct relay *relay = ctx;
+	uint64_t offered;
+	int bit;
+
+	if (relay->is_used && device_renew(relay) != 0)
+		device_fail(relay, "connecting anew");
+	offered = vu_frontend_offered(relay->device) & features_carried(relay);
+	/* Devices offer bits whose prerequisites they do not. */
+	while ((bit = vu_features_inconsistent(offered, NULL)) >= 0)
+		offered &= ~VU_BIT(bit);
+	*n_memory_slots = RTE_MIN(vu_frontend_memory_slots(relay->device), (unsigned int)GMEM_MAX_REGIONS);
+	/* In pass-through nobody would log; otherwise one slot is for shadow rings. */
+	if (relay->relay == RELAY_PASS_THROUGH)
+		return offered;
+	*n_memory_slots -= *n_memory_slots > 1;
+	return offered | VU_BIT(VHOST_USER_F_LOG_ALL);
 }
 
 static void on_begun(void *ctx)
@@ -498,6 +527,7 @@ static void on_begun(void *ctx)
 	struct relay *relay = ctx;
 
 	relay->retry_ms = RETRY_MIN_MS;
+	relay->is_used = true;
 	set_state(relay, RELAY_CONNECTED);
 }
 
@@ -508,6 +538,8 @@ static void on_ended(void *ctx)
 	relay->quiesced = false;
 	relay->has_memory = false;
 	set_state(relay, RELAY_IDLE);
+	if (!relay->device_failed)
+		event_active(relay->retry_event, 0, 0);
 }
 
 static const struct front_end_ops front_end_ops = {
@@ -538,6 +570,16 @@ static void retry_after_failure(struct relay *relay)
 	relay->retry_ms = RTE_MIN(2 * relay->retry_ms, RETRY_MAX_MS);
 }
 
+static void device_close(struct relay *relay)
+{
+	if (relay->device_event != NULL)
+		event_free(relay->device_event);
+	relay->device_event = NULL;
+	vu_frontend_destroy(relay->device);
+	relay->device = NULL;
+	relay->has_memory = false;
+}
+
 /* The device has gone, or must go: so must the guest's front end, and both may come again. */
 static void device_lose(struct relay *relay)
 {
@@ -548,10 +590,7 @@ static void device_lose(struct relay *relay)
 		log_limited(&relay->log_limit, LOG_LEVEL_WARN, "port %s: %s", relay->base.name,
 			relay->device_error);
 	front_end_close(&relay->front_end);
-	event_free(relay->device_event);
-	relay->device_event = NULL;
-	vu_frontend_destroy(relay->device);
-	relay->device = NULL;
+	device_close(relay);
 	relay->device_failed = false;
 	set_state(relay, RELAY_NO_DEVICE);
 	retry_after_failure(relay);
@@ -583,44 +622,71 @@ static int guest_side_open(struct relay *relay, char *error, size_t error_size)
 	return front_end_open(&relay->front_end, &front_end, error, error_size);
 }
 
-/* 0, or a negative errno and a line in device_error. */
-static int device_begin(struct relay *relay, int fd)
+/* Whether the other end is this very process: a port's own socket, where it would wait for itself. */
+static bool is_ourselves(int fd)
+{
+	struct ucred peer = { 0 };
+	socklen_t length = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.pid == getpid();
+}
+
+/* Begins a session with the device, in the place of the one there may be. Takes over fd. 0, or a negative errno and a line in device_error. */
+static int device_connect(struct relay *relay, int fd)
 {
 	const struct vu_frontend_config config = { .deadline_us = DEVICE_DEADLINE_US };
-	char why[192] = "";
+	struct vu_frontend *device = is_ourselves(fd) ? NULL : vu_frontend_create(&config, fd);
+	struct event *event = NULL;
+	const char *why = "";
 	uint64_t taken;
-	int rc;
+	int rc = -EINVAL;
 
-	relay->device = vu_frontend_create(&config, fd);
-	if (relay->device == NULL) {
+	if (device == NULL) {
+		why = is_ourselves(fd) ? "it is a socket of this daemon itself" : "out of memory";
 		close(fd);
-		snprintf(relay->device_error, sizeof(relay->device_error), "out of memory");
-		return -ENOMEM;
+	} else {
+		rc = vu_frontend_negotiate(device, features_carried(relay), &taken);
+		why = rc != 0 ? vu_frontend_error(device) : "";
 	}
-	rc = vu_frontend_negotiate(relay->device, features_carried(relay), &taken);
 	if (rc == 0 && (taken & VU_BIT(VIRTIO_F_VERSION_1)) == 0) {
 		rc = -EOPNOTSUPP;
-		snprintf(why, sizeof(why), "it does not offer VERSION_1, which a relay needs");
+		why = "it does not offer VERSION_1, which a relay needs";
 	}
-	if (rc == 0)
-		relay->n_queue_pairs = RTE_MIN(vu_frontend_queue_pairs(relay->device), relay->n_queue_pairs_max);
-	relay->device_event = rc == 0 ? event_new(relay->base.host->events, vu_frontend_fd(relay->device),
-						EV_READ | EV_PERSIST, on_device, relay) :
-					NULL;
-	if (rc == 0 && (relay->device_event == NULL || event_add(relay->device_event, NULL) != 0))
-		rc = -ENOMEM;
 	if (rc == 0) {
-		rc = guest_side_open(relay, why, sizeof(why));
-		if (rc == 0)
-			return 0;
+		event = event_new(relay->base.host->events, vu_frontend_fd(device), EV_READ | EV_PERSIST,
+			on_device, relay);
+		if (event == NULL || event_add(event, NULL) != 0) {
+			rc = -ENOMEM;
+			why = "out of memory";
+		}
 	}
-	snprintf(relay->device_error, sizeof(relay->device_error), "device %s: %s", relay->device_path,
-		why[0] != '\0' ? why : vu_frontend_error(relay->device));
-	if (relay->device_event != NULL)
-		event_free(relay->device_event);
-	relay->device_event = NULL;
-	vu_frontend_destroy(relay->device);
-	relay->device = NULL;
+	if (rc == 0) {
+		device_close(relay);
+		relay->device = device;
+		relay->device_event = event;
+		relay->n_queue_pairs = RTE_MIN(vu_frontend_queue_pairs(device), relay->n_queue_pairs_max);
+		return 0;
+	}
+	snprintf(relay->device_error, sizeof(relay->device_error), "device %s: %s", relay->device_path, why);
+	if (event != NULL)
+		event_free(event);
+	vu_frontend_destroy(device);
+	return rc;
+}
+
+/* The device, and then the guest's side. 0, or a negative errno and a line in device_error. */
+static int device_begin(struct relay *relay, int fd)
+{
+	char why[UNIX_SOCKET_ERROR_MAX];
+	int rc = device_connect(relay, fd);
+
+	if (rc != 0)
+		return rc;
+	rc = guest_side_open(relay, why, sizeof(why));
+	if (rc == 0)
+		return 0;
+	snprintf(relay->device_error, sizeof(relay->device_error), "%.250s", why);
+	device_close(relay);
 	return rc;
 }
 
@@ -631,6 +697,10 @@ static void on_retry(evutil_socket_t unused_fd, short what, void *ctx)
 	int fd;
 
 	if (relay->device != NULL) {
+		/* A guest has gone, and its memory is to be let go. */
+		if (!relay->device_failed && relay->is_used && relay->front_end.session == NULL &&
+			device_renew(relay) != 0)
+			relay->device_failed = true;
 		if (relay->device_failed)
 			device_lose(relay);
 		return;
@@ -642,6 +712,13 @@ static void on_retry(evutil_socket_t unused_fd, short what, void *ctx)
 		return;
 	}
 	if (fd < 0) {
+		/* A device that is not there yet is the normal case; anything else is said once per kind. */
+		if (fd != -ENOENT && fd != -ECONNREFUSED && fd != -EAGAIN &&
+			strncmp(relay->device_error, error, sizeof(relay->device_error) - 1) != 0) {
+			snprintf(relay->device_error, sizeof(relay->device_error), "%.255s", error);
+			log_limited(&relay->log_limit, LOG_LEVEL_WARN, "port %s: %s", relay->base.name,
+				relay->device_error);
+		}
 		retry_later(relay, RETRY_MIN_MS);
 		return;
 	}
@@ -684,9 +761,12 @@ static void relay_tick(struct port *port)
 			front_end_lose(&relay->front_end, "a call eventfd is full and was made blocking");
 			return;
 		}
-		if (__atomic_load_n(&queue->is_lying, __ATOMIC_RELAXED)) {
-			snprintf(relay->device_error, sizeof(relay->device_error),
-				"device %s: ring %u: it used what it was not given", relay->device_path, i);
+		if (__atomic_load_n(&queue->is_lying, __ATOMIC_RELAXED) ||
+			__atomic_load_n(&queue->kick_blocks, __ATOMIC_RELAXED)) {
+			snprintf(relay->device_error, sizeof(relay->device_error), "device %s: ring %u: %s",
+				relay->device_path, i,
+				queue->is_lying ? "it used what it was not given" :
+						  "its kick eventfd is full and was made blocking");
 			device_lose(relay);
 			return;
 		}
@@ -734,11 +814,9 @@ static void relay_destroy(struct port *port)
 	struct relay *relay = relay_of(port);
 
 	front_end_close(&relay->front_end);
-	if (relay->device_event != NULL)
-		event_free(relay->device_event);
+	device_close(relay);
 	if (relay->retry_event != NULL)
 		event_free(relay->retry_event);
-	vu_frontend_destroy(relay->device);
 	if (relay->shadow_memory.size > 0)
 		vu_frontend_memory_destroy(&relay->shadow_memory);
 	for (unsigned int i = 0; i < MAX_RINGS; i++) {

@@ -45,12 +45,16 @@ static void relay_notify(struct rx_queue *base)
 	struct relay_queue *queue = (struct relay_queue *)base;
 	const struct vu_ring *ring = queue->ring;
 
-	if (vring_shadow_needs_kick(queue->shadow))
-		eventfd_write(queue->kick_fd, 1);
+	/* As of guest ports: one that was made blocking is interrupted by the watch, and costs the device. */
+	if (vring_shadow_needs_kick(queue->shadow) &&
+		!__atomic_load_n(&queue->kick_blocks, __ATOMIC_RELAXED) &&
+		eventfd_write(queue->kick_fd, 1) != 0 && errno == EINTR) {
+		__atomic_store_n(&queue->kick_blocks, true, __ATOMIC_RELAXED);
+		port_alarm(base->port, &queue->is_alarm_said);
+	}
 	if (!vring_device_wants_call(&queue->ring->device) || ring->call_fd < 0 ||
 		__atomic_load_n(&queue->blocks, __ATOMIC_RELAXED))
 		return;
-	/* As of guest ports: one that was made blocking is interrupted by the watch, and costs the port. */
 	if (eventfd_write(ring->call_fd, 1) != 0 && errno == EINTR) {
 		__atomic_store_n(&queue->blocks, true, __ATOMIC_RELAXED);
 		port_alarm(base->port, &queue->is_alarm_said);

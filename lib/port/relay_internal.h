@@ -15,6 +15,7 @@ struct relay_queue {
 	int kick_fd;                 /* ours, wakes the device */
 	bool is_transmit;            /* the guest's transmit ring */
 	bool is_lying;               /* the device: said what cannot be */
+	bool kick_blocks;            /* the device: a write to its kick descriptor, which it shares, had to be interrupted */
 	bool blocks;                 /* a write to the guest's call descriptor had to be interrupted */
 	bool is_alarm_said;
 };

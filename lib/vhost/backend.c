@@ -49,6 +49,8 @@ struct vu_backend *vu_backend_create_on(
 	session->ctx = config->ctx;
 	session->offered = config->features | VU_BIT(VHOST_USER_F_PROTOCOL_FEATURES);
 	session->n_rings = 2 * config->n_queue_pairs;
+	session->n_memory_slots =
+		config->n_memory_slots != 0 ? config->n_memory_slots : GMEM_MAX_REGIONS;
 	session->keeps_memory = config->keeps_memory;
 	session->channel_fd = -1;
 	session->peer_pid = -1;

@@ -76,6 +76,8 @@ int backend_handle_set_log_base(struct vu_backend *session, struct vu_message *m
 	}
 	session->ops->quiesce(session->ctx);
 	session->log = log;
+	for (unsigned int i = 0; i < session->n_rings; i++)
+		backend_ring_evaluate(session, i);
 	backend_rings_log_update(session);
 	session->ops->resume(session->ctx);
 	gmem_log_close(old);

@@ -82,6 +82,9 @@ static int memory_replace(struct vu_backend *session, struct gmem *mem, bool is_
 	struct gmem *old = session->mem;
 	int ret = backend_log_check(session, session->features, mem);
 
+	if (ret == 0 && mem->n_regions > session->n_memory_slots)
+		ret = backend_refuse(session, -E2BIG, "%u memory regions; allowed: at most %u",
+			mem->n_regions, session->n_memory_slots);
 	if (ret < 0) {
 		gmem_free(mem);
 		return ret;
@@ -140,7 +143,7 @@ int backend_handle_set_mem_table(struct vu_backend *session, struct vu_message *
 
 int backend_handle_get_max_mem_slots(struct vu_backend *session, struct vu_message *message)
 {
-	return backend_reply_u64(session, GMEM_MAX_REGIONS);
+	return backend_reply_u64(session, session->n_memory_slots);
 }
 
 int backend_handle_add_mem_reg(struct vu_backend *session, struct vu_message *message)

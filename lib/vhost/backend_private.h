@@ -56,6 +56,7 @@ struct vu_backend {
 	uint64_t protocol_features;
 	uint8_t status;
 	struct gmem *mem;
+	unsigned int n_memory_slots;
 	bool keeps_memory;
 	uint64_t memory_serial;
 	unsigned int n_specs;

@@ -139,6 +139,10 @@ void backend_ring_evaluate(struct vu_backend *session, unsigned int index)
 		ring->shared.size == 0 || !ring->has_addr || !ring->has_base ||
 		session->mem == NULL)
 		return;
+	/* What it wrote before the log comes would be lost on the other host. */
+	if (has_feature(session, VHOST_USER_F_LOG_ALL) && session->log == NULL &&
+		(session->protocol_features & VU_BIT(VU_PROTOCOL_F_LOG_SHMFD)) != 0)
+		return;
 	packed = is_packed(session);
 	missing = ring_resolve(session->mem, &ring->addr, ring->shared.size, packed, &parts);
 	if (missing != NULL) {

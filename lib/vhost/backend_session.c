@@ -125,12 +125,16 @@ int backend_handle_reset_owner(struct vu_backend *session, struct vu_message *me
  */
 static void device_reset(struct vu_backend *session)
 {
+	struct gmem_log *log = session->log;
+
 	session->ops->quiesce(session->ctx);
 	backend_rings_reset(session);
+	session->log = NULL;
 	session->features = 0;
 	session->has_features = false;
 	session->status = 0;
 	session->ops->resume(session->ctx);
+	gmem_log_close(log);
 }
 
 int backend_handle_reset_device(struct vu_backend *session, struct vu_message *message)

@@ -39,16 +39,26 @@ static void mark_used(const struct vring_dirty *dirty, const struct vring_device
 void vring_dirty_run(const struct vring_dirty *dirty, const struct vring_device *ring,
 	const struct vring_run *run, const uint32_t *lengths, unsigned int n, uint16_t from)
 {
-	/* Buffers were found through the ring's cache, mostly; the way back begins there. */
+	/*
+	 * Copies, which the compiler knows that bits do not change. Buffers were found through the ring's cache, mostly; the
+	 * way back begins there.
+	 */
+	struct gmem_log log = *dirty->log;
 	struct gmem_cache cache = ring->cache;
+	const bool packed = ring->packed;
+	uint64_t noted = UINT64_MAX; /* page: small buffers share one */
 
 	vring_fence(); /* L */
 	for (unsigned int i = 0; i < n; i++) {
-		uint64_t gpa = ring->packed ? run->addr[i]
-					    : gmem_untranslate(ring->mem, &cache,
-						      (const void *)(uintptr_t)run->hva[i]);
+		uint64_t gpa = packed ? run->addr[i]
+				      : gmem_untranslate(ring->mem, &cache,
+						(const void *)(uintptr_t)run->hva[i]);
+		uint64_t last = (gpa + lengths[i] - 1) / GMEM_LOG_PAGE_BYTES;
 
-		gmem_log_mark(dirty->log, gpa, lengths[i]);
+		if (last == noted && gpa / GMEM_LOG_PAGE_BYTES == noted)
+			continue;
+		noted = last;
+		gmem_log_mark(&log, gpa, lengths[i]);
 	}
 	mark_used(dirty, ring, from);
 }

@@ -88,6 +88,7 @@ struct vu_backend_config {
 	unsigned int n_queue_pairs; /* 1..VU_MAX_QUEUE_PAIRS, answered to GET_QUEUE_NUM */
 	uint64_t deadline_us;       /* 0: VU_DEADLINE_US */
 	uint64_t first_message_us;  /* a peer silent for so long is disconnected; 0: never */
+	unsigned int n_memory_slots; /* regions the front end may give, 1..GMEM_MAX_REGIONS; 0: as many */
 	bool keeps_memory;          /* vu_backend_memory_specs() is wanted: costs a file descriptor for each region */
 	/* Outlives the session and is shared by those that follow it, lest a peer that reconnects floods the log; NULL: own. */
 	struct log_limit *log_limit;
