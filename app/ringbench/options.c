@@ -52,6 +52,7 @@ static const char usage[] =
 	"      --pause-us MAX          on/off traffic: pauses of 0 to MAX us, each power of two equally often (1000)\n"
 	"      --seed N                of the lengths of bursts and pauses (random; the report names it)\n"
 	"      --idle                  send nothing after the first frames\n"
+	"      --log                   the back end notes each page that it writes in a dirty log, as if we were migrated\n"
 	"      --batch N               most frames handled per ring at a time (32)\n"
 	"      --rx-buffer BYTES       size of a receive buffer, header included\n"
 	"      --segment BYTES         longer frames are sent as chains of pieces (4096)\n"
@@ -91,6 +92,7 @@ enum {
 	OPT_PAUSE_US,
 	OPT_SEED,
 	OPT_IDLE,
+	OPT_LOG,
 	OPT_BATCH,
 	OPT_RX_BUFFER,
 	OPT_SEGMENT,
@@ -124,6 +126,7 @@ static const struct option long_options[] = {
 	{"pause-us", required_argument, NULL, OPT_PAUSE_US},
 	{"seed", required_argument, NULL, OPT_SEED},
 	{"idle", no_argument, NULL, OPT_IDLE},
+	{"log", no_argument, NULL, OPT_LOG},
 	{"batch", required_argument, NULL, OPT_BATCH},
 	{"rx-buffer", required_argument, NULL, OPT_RX_BUFFER},
 	{"segment", required_argument, NULL, OPT_SEGMENT},
@@ -320,6 +323,9 @@ static int parse_one(struct parser *parser, int option, char *text)
 		return ret < 0 ? ret : 0;
 	case OPT_ONE_WAY:
 		options->one_way = true;
+		return 0;
+	case OPT_LOG:
+		options->log = true;
 		return 0;
 	case OPT_SLEEP:
 		options->sleep = true;

@@ -63,6 +63,7 @@ struct options {
 	enum options_verify verify;
 	bool one_way;
 	bool idle; /* nothing is sent */
+	bool log; /* sessions are being migrated all the time */
 	bool sleep;
 	bool reconnect;
 	bool json;

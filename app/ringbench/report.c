@@ -194,6 +194,13 @@ static json_t *conditions_json(const struct run *run)
 		json_object_set_new(object, "bursts",
 			json_pack("{s:I, s:I, s:I}", "per_queue", (json_int_t)options->n_bursts, "pause_us",
 				(json_int_t)options->pause_us, "seed", (json_int_t)options->seed));
+	if (options->log) {
+		uint64_t n_pages = 0;
+
+		for (unsigned int i = 0; i < run->n_sessions; i++)
+			n_pages += run->sessions[i].log.n_pages;
+		json_object_set_new(object, "pages_logged", json_integer((json_int_t)n_pages));
+	}
 	if (options->rate_pps != 0)
 		json_object_set_new(
 			object, "rate_pps", json_integer((json_int_t)options->rate_pps));

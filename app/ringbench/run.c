@@ -422,6 +422,11 @@ static int tick(struct run *run, uint64_t now)
 		ret = check_stalls(run, now);
 	if (ret != 0)
 		return ret;
+	if (run->options->log && now >= run->next_log_tsc) {
+		for (unsigned int i = 0; i < run->n_sessions; i++)
+			dirty_log_take(&run->sessions[i].log);
+		run->next_log_tsc = now + cycles(DIRTY_LOG_US);
+	}
 	if (run->interval != NULL && now >= run->next_interval_tsc) {
 		run->interval(run);
 		run->next_interval_tsc += cycles(run->options->interval_us);

@@ -52,6 +52,7 @@ struct run {
 	uint64_t last_tick_tsc;
 	uint64_t next_tick_tsc;
 	uint64_t next_interval_tsc;
+	uint64_t next_log_tsc; /* with options->log */
 	/* Open loop: pace from here on; moved when sending was interrupted. */
 	uint64_t pace_tsc;
 	double frames_per_cycle;

@@ -430,6 +430,78 @@ static int start_rings(struct session *session)
 	return 0;
 }
 
+/* ---- Dirty log ---- */
+
+/* A request and its answer: `size` bytes of payload, sent as they are. The answer's first 8 bytes, or -EPROTO. */
+static int ask(struct session *session, enum vu_request request, const void *payload, uint32_t size, int fd,
+	uint64_t *answer)
+{
+	const struct vu_frontend_raw message = {
+		.request = request,
+		.flags = VU_FLAGS_VERSION | VU_FLAGS_NEED_REPLY,
+		.size = size,
+		.payload = payload,
+		.n_payload = size,
+		.fds = &fd,
+		.n_fds = fd >= 0,
+	};
+	struct vu_frontend_raw_reply reply;
+	int ret = vu_frontend_raw(session->frontend, &message, &reply);
+
+	if (ret != 0)
+		return fail_frontend(session, ret);
+	if (reply.header.request != request || reply.header.size < sizeof(*answer))
+		return fail(session, -EPROTO, "request %u: the answer is not one to it", request);
+	memcpy(answer, reply.payload, sizeof(*answer));
+	return 0;
+}
+
+static int ask_ring_to_log(struct session *session, const struct session_ring *entry, unsigned int index)
+{
+	const struct vu_ring_addr_payload addr = {
+		.index = index,
+		.flags = VU_RING_ADDR_LOG,
+		.desc_uva = entry->desc_uva,
+		.used_uva = entry->used_uva,
+		.avail_uva = entry->avail_uva,
+		.log_gpa = gpa_of(session, (const void *)(uintptr_t)entry->used_uva),
+	};
+	uint64_t refused;
+	int ret = ask(session, VU_REQUEST_SET_VRING_ADDR, &addr, sizeof(addr), -1, &refused);
+
+	if (ret == 0 && refused != 0)
+		return fail(session, -EPROTO, "--log: the back end refuses to log ring %u", index);
+	return ret;
+}
+
+/* As VMMs do when a migration begins, while rings run. */
+static int start_log(struct session *session)
+{
+	struct vu_log_payload base = {0};
+	uint64_t taken, answer;
+	int ret = 0;
+
+	if (!(vu_frontend_offered(session->frontend) & VU_BIT(VHOST_USER_F_LOG_ALL)))
+		return fail(session, -EPROTO, "--log: the back end does not offer LOG_ALL");
+	if (session->log.bits == NULL)
+		ret = dirty_log_create(&session->log, SESSION_GPA, session->memory.size);
+	if (ret != 0)
+		return fail(session, ret, "dirty log: %s", strerror(-ret));
+	base.mmap_size = session->log.bytes;
+	ret = ask(session, VU_REQUEST_SET_LOG_BASE, &base, sizeof(base), session->log.fd, &answer);
+	if (ret != 0)
+		return ret;
+	ret = vu_frontend_set_features(session->frontend, session->features | VU_BIT(VHOST_USER_F_LOG_ALL), &taken);
+	if (ret != 0)
+		return fail_frontend(session, ret);
+	for (unsigned int i = 0; ret == 0 && i < 2 * session->options->n_queues; i++) {
+		struct session_queue *queue = &session->queues[i / 2];
+
+		ret = ask_ring_to_log(session, i % 2 == 0 ? &queue->rx : &queue->tx, i);
+	}
+	return ret;
+}
+
 static int agree_once(struct session *session, uint64_t deadline_us)
 {
 	int fd = connect_by(session, deadline_us);
@@ -475,6 +547,7 @@ int session_open(struct session *session, const struct options *options, unsigne
 		.stop = stop,
 		.listen_fd = -1,
 		.memory = {.fd = -1},
+		.log = {.fd = -1},
 	};
 	for (unsigned int i = 0; i < OPTIONS_MAX_QUEUES; i++) {
 		session->queues[i].rx.kick_fd = session->queues[i].rx.call_fd = -1;
@@ -491,6 +564,8 @@ int session_open(struct session *session, const struct options *options, unsigne
 		ret = make_eventfds(session);
 	if (ret == 0)
 		ret = start_rings(session);
+	if (ret == 0 && options->log)
+		ret = start_log(session);
 	return ret;
 }
 
@@ -508,6 +583,8 @@ int session_reopen(struct session *session)
 				"cannot go on");
 		if (ret == 0)
 			ret = start_rings(session);
+		if (ret == 0 && session->options->log)
+			ret = start_log(session);
 	} while (ret == -ECONNRESET && !*session->stop && clock_now_us() < deadline_us);
 	return ret;
 }
@@ -551,6 +628,7 @@ void session_close(struct session *session)
 	}
 	if (session->memory.fd >= 0)
 		vu_frontend_memory_destroy(&session->memory);
+	dirty_log_destroy(&session->log);
 	free(session->regions);
 	if (session->listen_fd >= 0) {
 		unix_socket_unlink(session->socket->path, &session->listen_identity);

@@ -27,6 +27,7 @@
 #include <base/unix_socket.h>
 #include <vhost/frontend.h>
 
+#include "dirty_log.h"
 #include "options.h"
 #include <vring/fixed.h>
 
@@ -65,6 +66,7 @@ struct session {
 	uint64_t rings_bytes;             /* at the beginning of the first one */
 	bool hugepages;
 	uint64_t features;
+	struct dirty_log log; /* with options->log */
 	struct session_queue queues[OPTIONS_MAX_QUEUES];
 	char error[OPTIONS_ERROR_MAX]; /* one line after a failure */
 };

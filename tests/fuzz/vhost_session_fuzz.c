@@ -25,8 +25,11 @@
 #define MEMORY_BYTES 0x10000u
 #define PAGE         0x1000u
 #define MAX_SESSIONS 32u
+#define LOG_ALL      VU_BIT(VHOST_USER_F_LOG_ALL)
 #define FEATURES                                                                                   \
-	(VU_BIT(32) | VU_BIT(15) | VU_BIT(28) | VU_BIT(29) | VU_BIT(35) | VU_BIT(0) | VU_BIT(11))
+	(VU_BIT(32) | VU_BIT(15) | VU_BIT(28) | VU_BIT(29) | VU_BIT(35) | VU_BIT(0) | VU_BIT(11) | \
+		LOG_ALL)
+#define PROTOCOL 0x1a03f
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -180,7 +183,11 @@ static void check(struct world *w)
 		if (ring->state == VU_RING_RUNNING) {
 			must(ring->device.mem == vu_backend_memory(w->session));
 			must(ring->device.size == ring->size);
+			must(ring->dirty.log == NULL ||
+				((vu_backend_features(w->session) & LOG_ALL) != 0 &&
+					gmem_log_covers(ring->dirty.log, ring->device.mem)));
 		} else {
+			must(ring->state == VU_RING_BROKEN || ring->dirty.log == NULL);
 			must(ring->state == VU_RING_BROKEN || ring->device.desc == NULL);
 		}
 		must(ring->state != VU_RING_STOPPED || ring->kick_fd == -1);
@@ -232,6 +239,7 @@ static uint32_t payload_from(
 	struct vu_ring_addr_payload addr = {.index = choice % (N_RINGS + 1)};
 	struct vu_mem_table_payload table = {.n_regions = choice % 10};
 	struct vu_mem_region_payload single = {0};
+	struct vu_log_payload log;
 	uint64_t value;
 
 	switch (request) {
@@ -245,10 +253,17 @@ static uint32_t payload_from(
 		single.region = region_from(w, in);
 		memcpy(payload, &single, sizeof(single));
 		return sizeof(single);
+	case VU_REQUEST_SET_LOG_BASE:
+		/* In guest memory, which is what the descriptor names: the rings may lie in the log. */
+		log.mmap_size = choice < 240 ? 1u + choice % 8 : take32(in);
+		log.mmap_offset = choice < 240 ? take8(in) * 256u : take32(in);
+		memcpy(payload, &log, sizeof(log));
+		return sizeof(log);
 	case VU_REQUEST_SET_VRING_ADDR:
 		addr.desc_uva = (uintptr_t)w->memory.address + take8(in) * 256u;
 		addr.avail_uva = (uintptr_t)w->memory.address + take8(in) * 256u;
 		addr.used_uva = (uintptr_t)w->memory.address + take8(in) * 256u;
+		addr.flags = choice / 16 % 3;
 		memcpy(payload, &addr, sizeof(addr));
 		return sizeof(addr);
 	case VU_REQUEST_SET_VRING_NUM:
@@ -261,11 +276,12 @@ static uint32_t payload_from(
 		state.num = choice / 8 % 3;
 		break;
 	case VU_REQUEST_SET_FEATURES:
-		value = choice < 200 ? FEATURES | VU_BIT(30) : (uint64_t)take32(in) << 16;
+		value = choice < 200 ? (FEATURES | VU_BIT(30)) & ~(choice % 2 * LOG_ALL)
+				     : (uint64_t)take32(in) << 16;
 		memcpy(payload, &value, sizeof(value));
 		return sizeof(value);
 	case VU_REQUEST_SET_PROTOCOL_FEATURES:
-		value = choice < 220 ? 0x1a03d : take32(in);
+		value = choice < 220 ? PROTOCOL : take32(in);
 		memcpy(payload, &value, sizeof(value));
 		return sizeof(value);
 	case VU_REQUEST_SET_VRING_KICK:
@@ -303,7 +319,9 @@ static void message_fds(struct world *w, struct input *in, uint32_t request, con
 		    : rule->fds == VU_FDS_PER_REGION ? payload[0]
 		    : rule->fds == VU_FDS_BY_RING    ? payload[1] == 0
 						     : 0;
-		kind = request == VU_REQUEST_SET_MEM_TABLE || request == VU_REQUEST_ADD_MEM_REG ? 1
+		kind = request == VU_REQUEST_SET_MEM_TABLE || request == VU_REQUEST_ADD_MEM_REG ||
+				       request == VU_REQUEST_SET_LOG_BASE
+			       ? 1
 		       : request == VU_REQUEST_SET_BACKEND_REQ_FD                               ? 2
 												: 0;
 	}
@@ -326,7 +344,8 @@ static const uint8_t usual_requests[] = {VU_REQUEST_GET_FEATURES, VU_REQUEST_SET
 	VU_REQUEST_SET_VRING_ENABLE, VU_REQUEST_SET_VRING_ENABLE, VU_REQUEST_SET_STATUS,
 	VU_REQUEST_GET_STATUS, VU_REQUEST_RESET_OWNER, VU_REQUEST_RESET_DEVICE,
 	VU_REQUEST_NET_SET_MTU, VU_REQUEST_SEND_RARP, VU_REQUEST_SET_BACKEND_REQ_FD,
-	VU_REQUEST_GET_QUEUE_NUM};
+	VU_REQUEST_GET_QUEUE_NUM, VU_REQUEST_SET_LOG_BASE, VU_REQUEST_SET_LOG_BASE,
+	VU_REQUEST_SET_LOG_FD};
 
 static uint32_t request_from(struct input *in)
 {
@@ -397,7 +416,7 @@ static void negotiate(struct world *w, struct input *in)
 {
 	const struct vu_header protocol = {VU_REQUEST_SET_PROTOCOL_FEATURES, VU_FLAGS_VERSION, 8};
 	const struct vu_header features = {VU_REQUEST_SET_FEATURES, VU_FLAGS_VERSION, 8};
-	const uint64_t protocol_bits = 0x1a03d;
+	const uint64_t protocol_bits = PROTOCOL;
 	const uint64_t feature_bits = FEATURES | VU_BIT(VHOST_USER_F_PROTOCOL_FEATURES);
 
 	if (take8(in) >= 240)
@@ -436,9 +455,18 @@ static void step_worker(struct world *w)
 			vu_backend_ring_broken(w->session, i);
 			must(ring->state == VU_RING_BROKEN);
 		} else if (n > 0) {
+			uint16_t from = ring->device.used_idx;
+
+			for (int j = 0; j < n && i % 2 == 0; j++)
+				burst.buffers[j].used_len = burst.buffers[j].len;
 			vring_device_return(&ring->device, &burst, (unsigned int)n);
 			vring_device_publish(&ring->device);
+			if (ring->dirty.log != NULL)
+				vring_dirty_burst(&ring->dirty, &ring->device, &burst, (unsigned int)n, from);
 		}
+		vring_device_set_kick(&ring->device, n != 0);
+		if (ring->dirty.log != NULL)
+			vring_dirty_wish(&ring->dirty, &ring->device);
 	}
 }
 

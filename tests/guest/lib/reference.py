@@ -7,15 +7,15 @@ from lib.testpmd import Testpmd
 class Reference:
 	is_reference = True
 
-	def __init__(self, bed, ports, bridges):
+	def __init__(self, bed, ports, bridges, name="reference"):
 		by_name = {port["name"]: port for port in ports}
 		vdevs = []
 		queues = max(port.get("queues", 1) for port in ports)
 		for members in bridges.values():
 			check(len(members) == 2, "the reference forwards between pairs only")
-			for name in members:
-				vdevs.append(self._vdev(len(vdevs), by_name[name]))
-		self.testpmd = Testpmd(bed, "reference", vdevs, queues=queues, cpu=bed.worker_cpu, memory_mb=768)
+			for member in members:
+				vdevs.append(self._vdev(len(vdevs), by_name[member]))
+		self.testpmd = Testpmd(bed, name, vdevs, queues=queues, cpu=bed.worker_cpu, memory_mb=768)
 		self.testpmd.wait_ready()
 		self.testpmd.command("set fwd io")
 		self.testpmd.command("start")
@@ -29,7 +29,7 @@ class Reference:
 
 	def check_alive(self):
 		if not self.testpmd.process.alive():
-			raise Failure("testpmd died")
+			raise Failure(f"{self.testpmd.name} (testpmd) died")
 
 	def stop(self):
 		self.testpmd.quit()

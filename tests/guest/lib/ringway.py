@@ -32,29 +32,30 @@ def configuration(cpu, ports, control, bridges=None, cross_connects=(), **more):
 	return "\n".join(lines) + "\n"
 
 
-def start_switch(bed, ports, bridges):
+def start_switch(bed, ports, bridges, **more):
 	"""A running switch: Ringway, or testpmd in its place when the run asks for the reference."""
 	kind = Reference if os.environ.get("RINGWAY_REFERENCE") else Ringway
-	return kind(bed, ports, bridges)
+	return kind(bed, ports, bridges, **more)
 
 
 class Ringway:
 	is_reference = False
 
-	def __init__(self, bed, ports, bridges):
+	def __init__(self, bed, ports, bridges, name="ringway"):
 		self.bed = bed
+		self.name = name
 		self.program = bed.build / "app" / "ringway" / "ringway"
 		self.ctl_program = bed.build / "app" / "ringwayctl" / "ringwayctl"
-		self.control = bed.path("control.sock")
-		config = bed.path("ringway.yaml")
+		self.control = bed.path(f"{name}.control")
+		config = bed.path(f"{name}.yaml")
 		config.write_text(configuration(bed.worker_cpu, ports, self.control, bridges))
-		self.process = bed.start("ringway", [self.program, "--config", config], cpus=os.sched_getaffinity(0))
-		bed.witness("ports.json", lambda: bed.run(self.ctl_program, "-s", self.control, "-j", "port", "show"))
-		wait_until(self._ready, READY_S, "ringway answers 'ringwayctl port show'")
+		self.process = bed.start(name, [self.program, "--config", config], cpus=os.sched_getaffinity(0))
+		bed.witness(f"{name}.ports.json", lambda: bed.run(self.ctl_program, "-s", self.control, "-j", "port", "show"))
+		wait_until(self._ready, READY_S, f"{name} answers 'ringwayctl port show'")
 
 	def _ready(self):
 		if not self.process.alive():
-			raise Failure(f"ringway ended with {self.process.child.returncode}: {self.last_lines()}")
+			raise Failure(f"{self.name} ended with {self.process.child.returncode}: {self.last_lines()}")
 		if not self.control.exists():
 			return False
 		output = self.bed.run(self.ctl_program, "-s", self.control, "-j", "port", "show", check_status=False)
@@ -79,13 +80,13 @@ class Ringway:
 		return wait_until(reached, seconds, f"port {name} becomes {' or '.join(states)}")
 
 	def check_alive(self):
-		check(self.process.alive(), f"ringway died ({self.process.child.poll()}): {self.last_lines()}")
+		check(self.process.alive(), f"{self.name} died ({self.process.child.poll()}): {self.last_lines()}")
 
 	def stop(self):
 		"""Ends it and holds it to a clean exit."""
 		self.check_alive()
 		status = self.process.terminate(STOP_S)
-		check(status == 0, f"ringway ended with status {status}: {self.last_lines()}")
+		check(status == 0, f"{self.name} ended with status {status}: {self.last_lines()}")
 
 
 class GuestRingway:

@@ -146,7 +146,7 @@ KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cp
 class LinuxGuest(Vm):
 	"""The small guest: Debian's kernel, busybox, iperf3, virtio-net."""
 
-	def __init__(self, bed, name, nics, disks=(), machine="pc", arguments=(), **more):
+	def __init__(self, bed, name, nics, disks=(), machine="pc", kernel_arguments="", arguments=(), **more):
 		drives = []
 		for index, disk in enumerate(disks):
 			# cache=unsafe: a guest's sync reaches the host's page cache and no further, which is all a comparison needs.
@@ -154,7 +154,7 @@ class LinuxGuest(Vm):
 				"-device", f"virtio-blk-pci,drive=disk{index},serial=disk{index}"]
 		super().__init__(bed, name, [
 			"-M", machine, "-kernel", bed.cache / "vmlinux", "-initrd", bed.cache / "initrd.gz",
-			"-append", f"{KERNEL_ARGUMENTS} root=small",
+			"-append", f"{KERNEL_ARGUMENTS} root=small {kernel_arguments}",
 			*drives, *[word for nic in nics for word in nic], *arguments], **more)
 
 	def set_address(self, address, device="eth0", mtu=1500):
