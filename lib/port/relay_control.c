@@ -24,6 +24,7 @@
 #include <linux/virtio_ring.h>
 #include <rte_malloc.h>
 
+#include <base/clock.h>
 #include <port/relay.h>
 #include <vhost/eventfd.h>
 #include <vhost/frontend.h>
@@ -35,7 +36,10 @@
 #define RETRY_MIN_MS 500
 #define RETRY_MAX_MS 32000
 
-/* The device is waited for by the control thread: it must not take long. */
+/*
+ * The device is waited for by the control thread: it must not take long, neither for an answer nor for all of those that
+ * stopping or starting its rings takes.
+ */
 #define DEVICE_DEADLINE_US (1000 * 1000)
 
 #define MAX_RINGS (2 * RELAY_MAX_QUEUE_PAIRS)
@@ -79,6 +83,7 @@ struct relay {
 	struct event *device_event; /* it has something to say, which can only be that it has gone */
 	struct event *retry_event;
 	bool is_used;       /* a guest has begun a session since the device's session began */
+	uint64_t until_us;  /* when it must have answered all that stopping or starting takes */
 	bool device_failed; /* noticed within a message of the guest's session: ended after it */
 	uint64_t memory_serial; /* of the table that the device has */
 	bool has_memory;
@@ -183,8 +188,9 @@ static void device_fail(struct relay *relay, const char *what)
 	if (relay->device_failed)
 		return;
 	relay->device_failed = true;
-	snprintf(relay->device_error, sizeof(relay->device_error), "device %s: %s: %s", relay->device_path,
-		what, vu_frontend_error(relay->device));
+	snprintf(relay->device_error, sizeof(relay->device_error), "device %s: %s%s%s", relay->device_path,
+		what, vu_frontend_error(relay->device)[0] != '\0' ? ": " : "",
+		vu_frontend_error(relay->device));
 	event_add(relay->retry_event, &soon);
 }
 
@@ -341,6 +347,15 @@ static void position_take(struct vring_device *device, uint32_t base)
 	device->published_idx = device->used_idx;
 }
 
+/* A device that answers just in time, again and again, takes too long all the same. */
+static bool is_late(struct relay *relay)
+{
+	if (clock_now_us() <= relay->until_us)
+		return false;
+	device_fail(relay, "it takes too long to stop and start its rings");
+	return true;
+}
+
 static int ring_start(struct relay *relay, unsigned int index, bool shadowed, uint64_t shadow_uva)
 {
 	struct vu_ring *ring = vu_backend_ring(relay->front_end.session, index);
@@ -354,7 +369,10 @@ static int ring_start(struct relay *relay, unsigned int index, bool shadowed, ui
 		.kick_fd = ring->kick_fd,
 		.call_fd = ring->call_fd,
 	};
-	int rc = shadowed ? shadow_start(relay, index, shadow_uva, &device_ring) : 0;
+	int rc = is_late(relay) ? -ETIMEDOUT : 0;
+
+	if (rc == 0 && shadowed)
+		rc = shadow_start(relay, index, shadow_uva, &device_ring);
 
 	if (rc == 0)
 		rc = vu_frontend_ring_start(relay->device, &device_ring);
@@ -375,8 +393,9 @@ static void ring_stop(struct relay *relay, unsigned int index)
 	struct relay_ring *ring = &relay->rings[index];
 	struct vu_ring *of_guest = vu_backend_ring(relay->front_end.session, index);
 	uint32_t base = 0;
-	int rc = relay->device_failed ? -ECONNRESET
-				      : vu_frontend_ring_stop(relay->device, index, &base);
+	int rc = relay->device_failed || is_late(relay) ?
+			 -ETIMEDOUT :
+			 vu_frontend_ring_stop(relay->device, index, &base);
 
 	ring->is_started = false;
 	if (rc != 0)
@@ -417,6 +436,7 @@ static void on_quiesce(void *ctx)
 		relay->base.host->changed(relay->base.host->ctx);
 	}
 	relay->quiesced = true;
+	relay->until_us = clock_now_us() + DEVICE_DEADLINE_US;
 	for (unsigned int i = 0; i < MAX_RINGS; i++) {
 		if (relay->rings[i].is_started)
 			ring_stop(relay, i);
@@ -454,6 +474,7 @@ static void on_resume(void *ctx)
 	bool shadowed, any = false;
 
 	relay->quiesced = false;
+	relay->until_us = clock_now_us() + DEVICE_DEADLINE_US;
 	for (unsigned int i = 0; i < 2 * relay->n_queue_pairs; i++)
 		any |= vu_backend_ring(session, i)->state == VU_RING_RUNNING;
 	if (!any || relay->device_failed) {
