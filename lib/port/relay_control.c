@@ -495,7 +495,7 @@ static void on_send_rarp(void *ctx, const uint8_t *mac)
 {
 	struct relay *relay = ctx;
 
-	int rc = vu_frontend_send_rarp(relay->device, mac);
+	int rc = relay->device_failed ? 0 : vu_frontend_send_rarp(relay->device, mac);
 
 	if (rc != 0 && rc != -EOPNOTSUPP)
 		device_fail(relay, "announcing the guest");
@@ -505,10 +505,21 @@ static void on_set_mtu(void *ctx, uint16_t mtu)
 {
 	struct relay *relay = ctx;
 
-	int rc = vu_frontend_set_mtu(relay->device, mtu);
+	int rc = relay->device_failed ? 0 : vu_frontend_set_mtu(relay->device, mtu);
 
 	if (rc != 0 && rc != -EOPNOTSUPP)
 		device_fail(relay, "setting the MTU");
+}
+
+static void device_close(struct relay *relay)
+{
+	if (relay->device_event != NULL)
+		event_free(relay->device_event);
+	relay->device_event = NULL;
+	vu_frontend_destroy(relay->device);
+	relay->device = NULL;
+	relay->has_memory = false;
+	relay->is_used = false;
 }
 
 static int device_connect(struct relay *relay, int fd);
@@ -517,10 +528,16 @@ static int device_connect(struct relay *relay, int fd);
 static int device_renew(struct relay *relay)
 {
 	char error[UNIX_SOCKET_ERROR_MAX];
-	int fd = unix_socket_connect(relay->device_path, error, sizeof(error));
+	int fd;
 
-	relay->is_used = false;
-	return fd >= 0 ? device_connect(relay, fd) : fd;
+	/* First: a device may serve one front end at a time. */
+	device_close(relay);
+	fd = unix_socket_connect(relay->device_path, error, sizeof(error));
+	if (fd >= 0)
+		return device_connect(relay, fd);
+	snprintf(relay->device_error, sizeof(relay->device_error), "device %s: connecting anew: %s",
+		relay->device_path, strerror(-fd));
+	return fd;
 }
 
 static uint64_t on_features(void *ctx, unsigned int *n_memory_slots)
@@ -529,8 +546,12 @@ static uint64_t on_features(void *ctx, unsigned int *n_memory_slots)
 	uint64_t offered;
 	int bit;
 
-	if (relay->is_used && device_renew(relay) != 0)
-		device_fail(relay, "connecting anew");
+	if (relay->is_used && device_renew(relay) != 0) {
+		/* The session ends at once: there is nothing behind it. */
+		relay->device_failed = true;
+		event_active(relay->retry_event, 0, 0);
+		return 0;
+	}
 	offered = vu_frontend_offered(relay->device) & features_carried(relay);
 	/* Devices offer bits whose prerequisites they do not. */
 	while ((bit = vu_features_inconsistent(offered, NULL)) >= 0)
@@ -591,16 +612,6 @@ static void retry_after_failure(struct relay *relay)
 	relay->retry_ms = RTE_MIN(2 * relay->retry_ms, RETRY_MAX_MS);
 }
 
-static void device_close(struct relay *relay)
-{
-	if (relay->device_event != NULL)
-		event_free(relay->device_event);
-	relay->device_event = NULL;
-	vu_frontend_destroy(relay->device);
-	relay->device = NULL;
-	relay->has_memory = false;
-}
-
 /* The device has gone, or must go: so must the guest's front end, and both may come again. */
 static void device_lose(struct relay *relay)
 {
@@ -652,7 +663,7 @@ static bool is_ourselves(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.pid == getpid();
 }
 
-/* Begins a session with the device, in the place of the one there may be. Takes over fd. 0, or a negative errno and a line in device_error. */
+/* Begins a session with the device. Takes over fd. 0, or a negative errno and a line in device_error. */
 static int device_connect(struct relay *relay, int fd)
 {
 	const struct vu_frontend_config config = { .deadline_us = DEVICE_DEADLINE_US };
@@ -682,7 +693,6 @@ static int device_connect(struct relay *relay, int fd)
 		}
 	}
 	if (rc == 0) {
-		device_close(relay);
 		relay->device = device;
 		relay->device_event = event;
 		relay->n_queue_pairs = RTE_MIN(vu_frontend_queue_pairs(device), relay->n_queue_pairs_max);
@@ -717,15 +727,16 @@ static void on_retry(evutil_socket_t unused_fd, short what, void *ctx)
 	char error[UNIX_SOCKET_ERROR_MAX];
 	int fd;
 
-	if (relay->device != NULL) {
-		/* A guest has gone, and its memory is to be let go. */
-		if (!relay->device_failed && relay->is_used && relay->front_end.session == NULL &&
-			device_renew(relay) != 0)
-			relay->device_failed = true;
-		if (relay->device_failed)
-			device_lose(relay);
+	/* A guest has gone, and its memory is to be let go. */
+	if (relay->device != NULL && !relay->device_failed && relay->is_used &&
+		relay->front_end.session == NULL && device_renew(relay) != 0)
+		relay->device_failed = true;
+	if (relay->device_failed) {
+		device_lose(relay);
 		return;
 	}
+	if (relay->device != NULL)
+		return;
 	fd = unix_socket_connect(relay->device_path, error, sizeof(error));
 	if (fd >= 0 && device_begin(relay, fd) == 0) {
 		relay->device_error[0] = '\0';
@@ -923,6 +934,8 @@ struct port *relay_create(const struct relay_config *config, const struct port_h
 		relay->rings[i].queue.base.numa_node = -1;
 		relay->rings[i].queue.kick_fd = -1;
 		relay_queue_init(&relay->rings[i].queue);
+		if (i % 2 == 1)
+			relay->rings[i].queue.base.beside = &relay->rings[i - 1].queue.base;
 	}
 	if (relay_open(relay, config, why, sizeof(why)) != 0) {
 		snprintf(error, error_size, "port %s: %s", config->name, why);

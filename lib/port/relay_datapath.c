@@ -19,12 +19,50 @@ static const struct vring_dirty *dirty_of(const struct vu_ring *ring)
 	return ring->dirty.log != NULL ? &ring->dirty : NULL;
 }
 
+/* Wakes the device if it wants to be; as of guest ports, a write that had to be interrupted costs the one that caused it. */
+static void kick_device(struct relay_queue *queue)
+{
+	if (!vring_shadow_needs_kick(queue->shadow) || __atomic_load_n(&queue->kick_blocks, __ATOMIC_RELAXED))
+		return;
+	if (eventfd_write(queue->kick_fd, 1) != 0 && errno == EINTR) {
+		__atomic_store_n(&queue->kick_blocks, true, __ATOMIC_RELAXED);
+		port_alarm(queue->base.port, &queue->is_alarm_said);
+	}
+}
+
+/* Everything that the guest has made available for receiving: there is room for it, the rings being of one size. */
+static int forward_all(struct relay_queue *queue)
+{
+	int sum = 0, n;
+
+	do {
+		n = vring_shadow_forward(queue->shadow, RELAY_BURST);
+		sum += n > 0 ? n : 0;
+	} while (n == RELAY_BURST && sum < VRING_SIZE_MAX);
+	return n < 0 ? n : sum;
+}
+
+/*
+ * A guest posts buffers before it sends what is answered into them; the device must not get them the other way round, or it
+ * drops the answer.
+ */
+static int forward(struct relay_queue *queue)
+{
+	struct relay_queue *receiving = (struct relay_queue *)queue->base.beside;
+
+	if (!queue->is_transmit)
+		return forward_all(queue);
+	if (receiving->shadow != NULL && forward_all(receiving) > 0)
+		kick_device(receiving);
+	return vring_shadow_forward(queue->shadow, RELAY_BURST);
+}
+
 /* Moves buffers both ways. Returns how many. */
 static unsigned int relay_receive(struct rx_queue *base, struct port_counters *counters,
 	struct frame_batch *batch, unsigned int max)
 {
 	struct relay_queue *queue = (struct relay_queue *)base;
-	int n_forwarded = vring_shadow_forward(queue->shadow, RELAY_BURST);
+	int n_forwarded = forward(queue);
 	int n_returned = vring_shadow_return(queue->shadow, dirty_of(queue->ring), RELAY_BURST);
 
 	if (unlikely(n_returned < 0))
@@ -45,13 +83,7 @@ static void relay_notify(struct rx_queue *base)
 	struct relay_queue *queue = (struct relay_queue *)base;
 	const struct vu_ring *ring = queue->ring;
 
-	/* As of guest ports: one that was made blocking is interrupted by the watch, and costs the device. */
-	if (vring_shadow_needs_kick(queue->shadow) &&
-		!__atomic_load_n(&queue->kick_blocks, __ATOMIC_RELAXED) &&
-		eventfd_write(queue->kick_fd, 1) != 0 && errno == EINTR) {
-		__atomic_store_n(&queue->kick_blocks, true, __ATOMIC_RELAXED);
-		port_alarm(base->port, &queue->is_alarm_said);
-	}
+	kick_device(queue);
 	if (!vring_device_wants_call(&queue->ring->device) || ring->call_fd < 0 ||
 		__atomic_load_n(&queue->blocks, __ATOMIC_RELAXED))
 		return;

@@ -49,6 +49,8 @@ void plan_assign(const struct plan_inventory *inventory, const int *numa_nodes, 
 				best_near = (int)w;
 		}
 		queue->worker = best_near >= 0 ? best_near : best;
+		if (queue->beside != NULL && queue->beside->worker >= 0)
+			queue->worker = queue->beside->worker;
 		load[queue->worker]++;
 	}
 }

@@ -58,6 +58,7 @@ struct rx_queue {
 	int numa_node;   /* where its ring memory lies, -1 unknown */
 	int worker;      /* who polls it, -1 nobody yet; control thread only */
 	bool is_armed;   /* its worker's: arm() was called last with true */
+	struct rx_queue *beside; /* has to have the same worker, for receive() of this one serves it too; NULL: none */
 	bool moves_by_itself; /* receive() has brought frames where they belong: none are in the batch, nor to be released */
 	/*
 	 * Puts up to max (<= FRAME_BURST) frames, the oldest first, into batch->frames and returns how many. Frames that
