@@ -235,6 +235,13 @@ static int port_clash(struct reader *r, const char *key, const char *value, uint
 		value, key, line);
 }
 
+/* A relay's device is a socket of ours: the daemon would wait for itself. */
+static bool meets_itself(const struct config_port *relay, const struct config_port *other)
+{
+	return relay->type == CONFIG_PORT_RELAY && other->type != CONFIG_PORT_NIC &&
+	       strcmp(relay->device, other->socket.path) == 0;
+}
+
 static const uint32_t default_queue_pairs[] = {
 	[CONFIG_PORT_GUEST] = CONFIG_QUEUE_PAIRS_MAX,
 	[CONFIG_PORT_NIC] = 1,
@@ -257,6 +264,13 @@ static int port_finish(struct reader *r, void *object)
 			"value '%u' is not allowed; allowed: 1 to %d (queue pairs of a relay); correct the value",
 			port->queue_pairs, CONFIG_RELAY_QUEUE_PAIRS_MAX);
 	}
+	if (meets_itself(port, port)) {
+		reader_enter_key(r, "device");
+		return reader_refuse(r,
+			"value '%s' is not allowed; allowed: another socket than the port's own; correct the "
+			"value",
+			port->device);
+	}
 	for (const struct config_port *other = r->config ? r->config->ports : port; other < port;
 		other++) {
 		if (strcmp(other->name, port->name) == 0)
@@ -264,6 +278,9 @@ static int port_finish(struct reader *r, void *object)
 		if (has_socket && other->type != CONFIG_PORT_NIC &&
 			strcmp(other->socket.path, port->socket.path) == 0)
 			return port_clash(r, "socket", port->socket.path, other->line);
+		if (meets_itself(port, other) || meets_itself(other, port))
+			return port_clash(r, port->type == CONFIG_PORT_RELAY ? "device" : "socket",
+				port->type == CONFIG_PORT_RELAY ? port->device : port->socket.path, other->line);
 		if (other->type == port->type && port->type != CONFIG_PORT_GUEST &&
 			same_device(other->device, port->device))
 			return port_clash(r, "device", port->device, other->line);

@@ -78,11 +78,13 @@ static void session_watch(struct front_end *front_end)
 /* Takes over the socket. False if there is no memory for a session. */
 static bool session_begin(struct front_end *front_end, int fd)
 {
-	unsigned int n_memory_slots = 0;
+	unsigned int n_memory_slots = 0, n_queue_pairs = front_end->n_queue_pairs;
+	uint64_t features = front_end->ops->features(front_end->ctx, &n_queue_pairs, &n_memory_slots);
 	struct vu_backend_config config = {
 		.name = front_end->name,
-		.features = front_end->ops->features(front_end->ctx, &n_memory_slots),
-		.n_queue_pairs = front_end->n_queue_pairs,
+		.features = features,
+		.n_queue_pairs = n_queue_pairs,
+		.n_memory_slots = n_memory_slots,
 		/* One that connects and says nothing must not keep others out; where we connect, nobody else can. */
 		.first_message_us = front_end->role == GUEST_ROLE_LISTEN ? FIRST_MESSAGE_US : 0,
 		.keeps_memory = front_end->ops->keeps_memory,
@@ -91,7 +93,6 @@ static bool session_begin(struct front_end *front_end, int fd)
 		.ctx = front_end->ctx,
 	};
 
-	config.n_memory_slots = n_memory_slots;
 	front_end->session = vu_backend_create(&config, fd);
 	if (front_end->session == NULL) {
 		log_limited(&front_end->log_limit, LOG_LEVEL_ERROR, "port %s: cannot start a session: %s",

@@ -19,8 +19,11 @@ struct event_base;
 struct front_end_ops {
 	/* Of the session; ctx is the port's. */
 	struct vu_backend_ops session;
-	/* A session is about to begin: the virtio features to offer, and the memory slots (0: all that there can be). */
-	uint64_t (*features)(void *ctx, unsigned int *n_memory_slots);
+	/*
+	 * A session is about to begin: what it offers. n_queue_pairs is as opened, n_memory_slots 0 (all that there can be); both may
+	 * be lowered. Returns the virtio features.
+	 */
+	uint64_t (*features)(void *ctx, unsigned int *n_queue_pairs, unsigned int *n_memory_slots);
 	void (*begun)(void *ctx);
 	/* The session is over and freed; nobody uses its rings. */
 	void (*ended)(void *ctx);

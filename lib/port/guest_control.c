@@ -225,7 +225,7 @@ static void on_set_mtu(void *ctx, uint16_t mtu)
 	guest->base.mtu = guest->mtu != 0 && guest->mtu < mtu ? guest->mtu : mtu;
 }
 
-static uint64_t on_features(void *ctx, unsigned int *n_memory_slots)
+static uint64_t on_features(void *ctx, unsigned int *n_queue_pairs, unsigned int *n_memory_slots)
 {
 	return GUEST_FEATURES;
 }

@@ -34,6 +34,7 @@
 
 /* Until the device is there; one that is there and does not do as it should is left alone for longer each time. */
 #define RETRY_MIN_MS 500
+#define RETRY_BAD_MS 4000 /* the first time */
 #define RETRY_MAX_MS 32000
 
 /*
@@ -540,7 +541,7 @@ static int device_renew(struct relay *relay)
 	return fd;
 }
 
-static uint64_t on_features(void *ctx, unsigned int *n_memory_slots)
+static uint64_t on_features(void *ctx, unsigned int *n_queue_pairs, unsigned int *n_memory_slots)
 {
 	struct relay *relay = ctx;
 	uint64_t offered;
@@ -549,6 +550,7 @@ static uint64_t on_features(void *ctx, unsigned int *n_memory_slots)
 	if (relay->is_used && device_renew(relay) != 0) {
 		/* The session ends at once: there is nothing behind it. */
 		relay->device_failed = true;
+		relay->n_queue_pairs = *n_queue_pairs;
 		event_active(relay->retry_event, 0, 0);
 		return 0;
 	}
@@ -556,6 +558,7 @@ static uint64_t on_features(void *ctx, unsigned int *n_memory_slots)
 	/* Devices offer bits whose prerequisites they do not. */
 	while ((bit = vu_features_inconsistent(offered, NULL)) >= 0)
 		offered &= ~VU_BIT(bit);
+	*n_queue_pairs = relay->n_queue_pairs;
 	*n_memory_slots = RTE_MIN(vu_frontend_memory_slots(relay->device), (unsigned int)GMEM_MAX_REGIONS);
 	/* In pass-through nobody would log; otherwise one slot is for shadow rings. */
 	if (relay->relay == RELAY_PASS_THROUGH)
@@ -645,7 +648,7 @@ static int guest_side_open(struct relay *relay, char *error, size_t error_size)
 		.name = relay->base.name,
 		.role = relay->role,
 		.socket = &relay->socket,
-		.n_queue_pairs = relay->n_queue_pairs,
+		.n_queue_pairs = relay->n_queue_pairs_max,
 		.events = relay->base.host->events,
 		.ops = &front_end_ops,
 		.ctx = relay,
@@ -754,6 +757,7 @@ static void on_retry(evutil_socket_t unused_fd, short what, void *ctx)
 		retry_later(relay, RETRY_MIN_MS);
 		return;
 	}
+	relay->retry_ms = RTE_MAX(relay->retry_ms, (unsigned int)RETRY_BAD_MS);
 	log_limited(&relay->log_limit, LOG_LEVEL_WARN, "port %s: %s; trying again in %u ms",
 		relay->base.name, relay->device_error, relay->retry_ms);
 	retry_after_failure(relay);

@@ -52,8 +52,10 @@ static int forward(struct relay_queue *queue)
 
 	if (!queue->is_transmit)
 		return forward_all(queue);
-	if (receiving->shadow != NULL && forward_all(receiving) > 0)
+	if (receiving->shadow != NULL && forward_all(receiving) > 0) {
+		receiving->was_served = true;
 		kick_device(receiving);
+	}
 	return vring_shadow_forward(queue->shadow, RELAY_BURST);
 }
 
@@ -106,13 +108,15 @@ static void relay_arm(struct rx_queue *base, bool wanted)
 /* Does what there is to do: whether there was anything is known then. */
 static bool relay_is_ready(struct rx_queue *base)
 {
-	bool was_ready = relay_receive(base, &base->port->counters[base->worker], NULL, 0) > 0;
+	struct relay_queue *queue = (struct relay_queue *)base;
+	bool was_served = queue->was_served;
 
-	if (was_ready) {
-		vring_fence();
-		relay_notify(base);
-	}
-	return was_ready;
+	queue->was_served = false;
+	if (relay_receive(base, &base->port->counters[base->worker], NULL, 0) == 0)
+		return was_served;
+	vring_fence();
+	relay_notify(base);
+	return true;
 }
 
 void relay_queue_init(struct relay_queue *queue)

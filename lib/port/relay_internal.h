@@ -18,6 +18,7 @@ struct relay_queue {
 	bool kick_blocks;            /* the device: a write to its kick descriptor, which it shares, had to be interrupted */
 	bool blocks;                 /* a write to the guest's call descriptor had to be interrupted */
 	bool is_alarm_said;
+	bool was_served;             /* the worker's: by the transmit ring's turn, so a kick may still come for it */
 };
 
 void relay_queue_init(struct relay_queue *queue);

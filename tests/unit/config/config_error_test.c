@@ -217,6 +217,14 @@ static const struct row {
 		"bridges[0].ports[0]: value 'r' is not allowed; allowed: ports of type guest and nic, "
 		"since what a relay port moves goes to its device; remove it",
 		4},
+	{"ports:\n- {name: r, type: relay, socket: s, device: s}\n",
+		"ports[0].device: value 's' is not allowed; allowed: another socket than the port's own; "
+		"correct the value",
+		2},
+	{"ports:\n- {name: g, type: guest, socket: s}\n- {name: r, type: relay, socket: t, device: s}\n",
+		"ports[1].device: value 's' is not allowed; allowed: a device that no other port has "
+		"(line 2 has it); choose another",
+		3},
 	{"eal: {vfio_intr: intx}\n",
 		"eal.vfio_intr: value 'intx' is not allowed; allowed: auto, msix, msi, legacy; "
 		"correct the value",
