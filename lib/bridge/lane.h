@@ -40,8 +40,9 @@ static inline void lane_append(struct forwarder *forwarder, struct lane *lane,
 void lanes_flush(struct forwarder *forwarder);
 
 /*
- * Sends now; `needs` is of all frames together. Returns how many were dealt with; the rest found no room. Where nothing may be lost, *n_segments_done says
- * how many segments of the first frame went out earlier, and is left saying so for the next call.
+ * Sends now; `needs` is of all frames together. Returns how many were dealt with; the rest found no room. Where
+ * nothing may be lost, *n_segments_done says how many segments of the first frame went out earlier, and is left saying
+ * so for the next call.
  */
 unsigned int lane_send(struct lane *lane, struct offload *offload, struct frame *const *frames,
 	unsigned int n, uint8_t needs, uint16_t *n_segments_done);

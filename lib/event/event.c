@@ -2,11 +2,12 @@
 /*
  * Event sets over epoll.
  *
- * Theory of operation. A channel's id is its place in the table and what epoll hands back, so nothing that the kernel still
- * has in hand can point at memory that is gone. A channel that is shut out leaves the epoll set, since masking its events
- * would leave those that cannot be masked (EPOLLERR, which a peer can bring about). Leaving and entering are under a lock
- * that the control thread takes as well when it closes a channel: otherwise a descriptor might be entered again after it was
- * closed, or after its number was given to another file. No lock is taken by a wait that finds no penalty to end.
+ * Theory of operation. A channel's id is its place in the table and what epoll hands back, so nothing that the kernel
+ * still has in hand can point at memory that is gone. A channel that is shut out leaves the epoll set, since masking
+ * its events would leave those that cannot be masked (EPOLLERR, which a peer can bring about). Leaving and entering
+ * are under a lock that the control thread takes as well when it closes a channel: otherwise a descriptor might be
+ * entered again after it was closed, or after its number was given to another file. No lock is taken by a wait that
+ * finds no penalty to end.
  */
 #include <errno.h>
 #include <limits.h>
@@ -117,7 +118,10 @@ void event_set_destroy(struct event_set *set)
 	free(set);
 }
 
-/* What the kernel hands back for a channel: its id and its cause, which a wait can have without looking into the table. */
+/*
+ * What the kernel hands back for a channel: its id and its cause, which a wait can have without looking into the
+ * table.
+ */
 static uint64_t key_of(unsigned int id, enum event_cause cause)
 {
 	return id | (uint64_t)cause << 32;
@@ -228,8 +232,8 @@ void event_set_report(const struct event_set *set, struct event_set_report *repo
 }
 
 /*
- * Lets channels in again whose penalty has ended. The kernel reports what is readable when it enters, and an eventfd that was
- * written once stays readable.
+ * Lets channels in again whose penalty has ended. The kernel reports what is readable when it enters, and an eventfd
+ * that was written once stays readable.
  */
 static void penalties_end(struct event_set *set)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A port's vhost-user front end: finding it, on a socket of ours or on its own, to which we connect again and again until
- * somebody is there; and the session with it while it is there, one at a time. Control thread.
+ * A port's vhost-user front end: finding it, on a socket of ours or on its own, to which we connect again and again
+ * until somebody is there; and the session with it while it is there, one at a time. Control thread.
  */
 #ifndef PORT_FRONT_END_H
 #define PORT_FRONT_END_H
@@ -20,8 +20,8 @@ struct front_end_ops {
 	/* Of the session; ctx is the port's. */
 	struct vu_backend_ops session;
 	/*
-	 * A session is about to begin: what it offers. n_queue_pairs is as opened, n_memory_slots 0 (all that there can be); both may
-	 * be lowered. Returns the virtio features.
+	 * A session is about to begin: what it offers. n_queue_pairs is as opened, n_memory_slots 0 (all that there
+	 * can be); both may be lowered. Returns the virtio features.
 	 */
 	uint64_t (*features)(void *ctx, unsigned int *n_queue_pairs, unsigned int *n_memory_slots);
 	void (*begun)(void *ctx);

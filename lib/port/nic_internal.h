@@ -46,8 +46,8 @@ struct nic_tx {
 	uint16_t room;    /* bytes one fresh mbuf takes */
 	bool multi_segs;  /* device sends chains */
 	/*
-	 * The driver wants mbufs that nobody else has: virtio's puts its header before the frame, and where it cannot, since
-	 * others hold the mbuf, makes an indirect table that is wrong in a packed ring (DPDK 22.11).
+	 * The driver wants mbufs that nobody else has: virtio's puts its header before the frame, and where it cannot,
+	 * since others hold the mbuf, makes an indirect table that is wrong in a packed ring (DPDK 22.11).
 	 */
 	bool copies;
 	bool device_csum; /* device completes TCP and UDP checksums */

@@ -2,8 +2,9 @@
 /*
  * Sleeping until a NIC has received something.
  *
- * A device with receive interrupts gives each queue an eventfd, which the kernel (VFIO) or the driver signals, if the queue was
- * armed. The eventfd is waited for by edges and never read. A tap has its own descriptor instead, which needs no arming.
+ * A device with receive interrupts gives each queue an eventfd, which the kernel (VFIO) or the driver signals, if the
+ * queue was armed. The eventfd is waited for by edges and never read. A tap has its own descriptor instead, which
+ * needs no arming.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -48,9 +49,9 @@ struct port_wake nic_wake_find(uint16_t eth_port, uint16_t queue, enum nic_wakes
 }
 
 /*
- * The tap driver looks at its descriptor only after a signal that the descriptor raises, and lets the kernel choose a thread
- * for that. Sent to the worker itself it is handled before the worker is back from its wait, which otherwise would end again
- * and again for nothing.
+ * The tap driver looks at its descriptor only after a signal that the descriptor raises, and lets the kernel choose a
+ * thread for that. Sent to the worker itself it is handled before the worker is back from its wait, which otherwise
+ * would end again and again for nothing.
  */
 static void signal_me(struct nic_rx *nic)
 {

@@ -2,14 +2,14 @@
 /*
  * A relay port's control half: the guest's session, the device's session, and which way the rings go. Control thread.
  *
- * Theory of operation. To the guest's session this port is what workers are to a guest port: quiesce() stops the device's
- * rings, takes over the positions where they stopped, and then nobody uses the guest's rings; resume() looks at the rings as
- * they are now and starts those that run on the device again, from where they are. Whether they are started as they are
- * (pass-through) or behind shadow rings is decided there, so switching is no more than a quiesce and a resume, which a
- * front end that turns the dirty log on or off causes by itself.
+ * Theory of operation. To the guest's session this port is what workers are to a guest port: quiesce() stops the
+ * device's rings, takes over the positions where they stopped, and then nobody uses the guest's rings; resume() looks
+ * at the rings as they are now and starts those that run on the device again, from where they are. Whether they are
+ * started as they are (pass-through) or behind shadow rings is decided there, so switching is no more than a quiesce
+ * and a resume, which a front end that turns the dirty log on or off causes by itself.
  *
- * The device's socket comes first: what it offers is what the guest can be offered. When it has gone the guest's front end is
- * disconnected, and may come again when the device is back.
+ * The device's socket comes first: what it offers is what the guest can be offered. When it has gone the guest's front
+ * end is disconnected, and may come again when the device is back.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -38,8 +38,8 @@
 #define RETRY_MAX_MS 32000
 
 /*
- * The device is waited for by the control thread: it must not take long, neither for an answer nor for all of those that
- * stopping or starting its rings takes.
+ * The device is waited for by the control thread: it must not take long, neither for an answer nor for all of those
+ * that stopping or starting its rings takes.
  */
 #define DEVICE_DEADLINE_US (1000 * 1000)
 
@@ -181,7 +181,10 @@ static uint64_t features_carried(const struct relay *relay)
 
 /* ---- The device ---- */
 
-/* The device did not do as it should. Its session is over; the guest's is ended after the message that is being handled. */
+/*
+ * The device did not do as it should. Its session is over; the guest's is ended after the message that is being
+ * handled.
+ */
 static void device_fail(struct relay *relay, const char *what)
 {
 	const struct timeval soon = { 0 };
@@ -263,7 +266,10 @@ static int memory_hand_on(struct relay *relay, uint64_t *shadow_uva)
 	return rc;
 }
 
-/* Memory for the shadows of all rings there may be, in every mode that may come to need them: a device's table is not changed in a switch. */
+/*
+ * Memory for the shadows of all rings, in every mode that may come to need them: a switch does not change the device's
+ * table.
+ */
 static int shadow_memory_make(struct relay *relay)
 {
 	uint64_t bytes = 0;
@@ -495,7 +501,6 @@ static void on_resume(void *ctx)
 static void on_send_rarp(void *ctx, const uint8_t *mac)
 {
 	struct relay *relay = ctx;
-
 	int rc = relay->device_failed ? 0 : vu_frontend_send_rarp(relay->device, mac);
 
 	if (rc != 0 && rc != -EOPNOTSUPP)
@@ -505,7 +510,6 @@ static void on_send_rarp(void *ctx, const uint8_t *mac)
 static void on_set_mtu(void *ctx, uint16_t mtu)
 {
 	struct relay *relay = ctx;
-
 	int rc = relay->device_failed ? 0 : vu_frontend_set_mtu(relay->device, mtu);
 
 	if (rc != 0 && rc != -EOPNOTSUPP)

@@ -2,8 +2,8 @@
 /*
  * A relay port's rings in shadow mode. Workers.
  *
- * One descriptor tells of both sides: the device is given the guest's kick descriptor as its call descriptor, since both
- * mean that there is something to do for this ring. It is waited for by edges and never read.
+ * One descriptor tells of both sides: the device is given the guest's kick descriptor as its call descriptor, since
+ * both mean that there is something to do for this ring. It is waited for by edges and never read.
  */
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -19,7 +19,10 @@ static const struct vring_dirty *dirty_of(const struct vu_ring *ring)
 	return ring->dirty.log != NULL ? &ring->dirty : NULL;
 }
 
-/* Wakes the device if it wants to be; as of guest ports, a write that had to be interrupted costs the one that caused it. */
+/*
+ * Wakes the device if it wants to be; as of guest ports, a write that had to be interrupted costs the one that caused
+ * it.
+ */
 static void kick_device(struct relay_queue *queue)
 {
 	if (!vring_shadow_needs_kick(queue->shadow) || __atomic_load_n(&queue->kick_blocks, __ATOMIC_RELAXED))
@@ -43,8 +46,8 @@ static int forward_all(struct relay_queue *queue)
 }
 
 /*
- * A guest posts buffers before it sends what is answered into them; the device must not get them the other way round, or it
- * drops the answer.
+ * A guest posts buffers before it sends what is answered into them; the device must not get them the other way round,
+ * or it drops the answer.
  */
 static int forward(struct relay_queue *queue)
 {

@@ -2,8 +2,8 @@
 /*
  * Back-end handlers for the dirty log, and what each ring logs.
  *
- * A ring logs while LOG_ALL is acked and there is a log. Its buffers are always logged then; its own parts if the front end
- * asked for that with the addresses. All of it may change while the ring runs, between quiesce and resume.
+ * A ring logs while LOG_ALL is acked and there is a log. Its buffers are always logged then; its own parts if the
+ * front end asked for that with the addresses. All of it may change while the ring runs, between quiesce and resume.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -11,8 +11,8 @@
 #include "backend_private.h"
 
 /*
- * The guest's address of a part of the ring. SET_VRING_ADDR tells that of the used ring, for devices whose addresses are
- * I/O virtual ones; ours are not, so what it tells is not needed, and need not be believed.
+ * The guest's address of a part of the ring. SET_VRING_ADDR tells that of the used ring, for devices whose addresses
+ * are I/O virtual ones; ours are not, so what it tells is not needed, and need not be believed.
  */
 static uint64_t gpa_of(const struct vu_backend *session, const void *part)
 {

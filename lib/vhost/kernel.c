@@ -2,8 +2,8 @@
 /*
  * vhost-net by its ioctls.
  *
- * The kernel checks addresses against what a user may touch at all, and not against what is mapped there or how long it is. What a
- * log or a table lets it write is therefore held against their sizes here.
+ * The kernel checks addresses against what a user may touch at all, and not against what is mapped there or how long
+ * it is. What a log or a table lets it write is therefore held against their sizes here.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -314,7 +314,10 @@ static int start(struct vhost_kernel *session, const struct vhost_kernel_ring *r
 		ret = send_fd(session, VHOST_SET_VRING_CALL, ring->index, ring->call_fd);
 	if (ret == 0)
 		ret = send_fd(session, VHOST_SET_VRING_KICK, ring->index, ring->kick_fd);
-	/* It begins to poll the tap now, and so looks at the ring: a sender's tap is writable, and a receiver's has frames or not. */
+	/*
+	 * It begins to poll the tap now, and so looks at the ring: a sender's tap is writable, and a receiver's has
+	 * frames or not.
+	 */
 	if (ret == 0)
 		ret = send_fd(session, VHOST_NET_SET_BACKEND, ring->index, ring->tap_fd);
 	return ret;

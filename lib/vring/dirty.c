@@ -40,8 +40,8 @@ void vring_dirty_run(const struct vring_dirty *dirty, const struct vring_device 
 	const struct vring_run *run, const uint32_t *lengths, unsigned int n, uint16_t from)
 {
 	/*
-	 * Copies, which the compiler knows that bits do not change. Buffers were found through the ring's cache, mostly; the
-	 * way back begins there.
+	 * Copies, which the compiler knows that bits do not change. Buffers were found through the ring's cache,
+	 * mostly; the way back begins there.
 	 */
 	struct gmem_log log = *dirty->log;
 	struct gmem_cache cache = ring->cache;

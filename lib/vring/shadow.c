@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Theory of operation. Each buffer that is out has an entry in `order`, in the order in which it was taken from the guest. Entries
- * leave at the front, when they are done; at the back, when the device has stopped, and then the guest's ring is taken back
- * to where it was before them. A packed ring allows that as well as a split one: used descriptors are written from the front
- * on, over as many slots as the buffers that they stand for had, so the slots of those at the back are as the driver left them.
+ * Theory of operation. Each buffer that is out has an entry in `order`, in the order in which it was taken from the
+ * guest. Entries leave at the front, when they are done; at the back, when the device has stopped, and then the
+ * guest's ring is taken back to where it was before them. A packed ring allows that as well as a split one: used
+ * descriptors are written from the front on, over as many slots as the buffers that they stand for had, so the slots
+ * of those at the back are as the driver left them.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -125,7 +126,10 @@ static void guest_use(struct vring_shadow *shadow, struct entry *entry)
 	device_split_use(guest, entry->id, entry->len);
 }
 
-/* Keeps the pieces of a buffer that the device will write to. There are enough: each has a descriptor of the device's ring. */
+/*
+ * Keeps the pieces of a buffer that the device will write to. There are enough: each has a descriptor of the device's
+ * ring.
+ */
 static uint32_t extents_keep(struct vring_shadow *shadow, const struct vring_extent *list, unsigned int n)
 {
 	uint32_t first = NONE;

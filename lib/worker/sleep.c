@@ -2,18 +2,19 @@
 /*
  * What a worker does when there is nothing to do: look a little longer, pause, sleep. Worker.
  *
- * Theory of operation. A worker that has looked in vain for its idle window goes to sleep. First it arms the queues that are
- * not armed yet: asks their far sides to tell. Then, behind a full fence, it looks at these once more, since what came before
- * the far side knew will not be told. Queues that have been armed since an earlier time need neither: whatever came into one
- * of them was told, and the descriptor is readable. A queue stays armed until it tells, or until something is found in it, so
- * a worker with many idle queues that is woken by one of them arms that one only.
+ * Theory of operation. A worker that has looked in vain for its idle window goes to sleep. First it arms the queues
+ * that are not armed yet: asks their far sides to tell. Then, behind a full fence, it looks at these once more, since
+ * what came before the far side knew will not be told. Queues that have been armed since an earlier time need neither:
+ * whatever came into one of them was told, and the descriptor is readable. A queue stays armed until it tells, or
+ * until something is found in it, so a worker with many idle queues that is woken by one of them arms that one only.
  *
- * Then the worker announces that it sleeps, and looks whether there is a new plan or a request (slot.h). It goes offline for
- * RCU, for while it sleeps it uses no plan; the one it had may be gone when it wakes up, so it looks for the newest.
+ * Then the worker announces that it sleeps, and looks whether there is a new plan or a request (slot.h). It goes
+ * offline for RCU, for while it sleeps it uses no plan; the one it had may be gone when it wakes up, so it looks for
+ * the newest.
  *
- * The window is learned. A sleep that was shorter than the longest window would have been better spent looking: the window
- * doubles. After a longer one it is halved. So a worker whose frames come a few at a time with long pauses sleeps in all of
- * them, and one whose pauses are short does not lose time with going to sleep and waking up.
+ * The window is learned. A sleep that was shorter than the longest window would have been better spent looking: the
+ * window doubles. After a longer one it is halved. So a worker whose frames come a few at a time with long pauses
+ * sleeps in all of them, and one whose pauses are short does not lose time with going to sleep and waking up.
  */
 #include <limits.h>
 
@@ -86,8 +87,9 @@ static bool arm_all(struct plan *plan)
 			all_tell = false;
 		}
 		/*
-		 * What is there already will not be told. Nor what follows, if this is taken without a frame to show for it:
-		 * the place where it was armed is behind then. And a queue whose frames wait was not armed itself.
+		 * What is there already will not be told. Nor what follows, if this is taken without a frame to show
+		 * for it: the place where it was armed is behind then. And a queue whose frames wait was not armed
+		 * itself.
 		 */
 		if (ready || rx->is_held)
 			plan_disarm(plan, rx);
@@ -96,8 +98,8 @@ static bool arm_all(struct plan *plan)
 }
 
 /*
- * Serves a queue that told, or for whose frames there may be room; adds to *n_frames. Returns whether it was not for nothing:
- * there is something, though perhaps no frames, or was before it could tell.
+ * Serves a queue that told, or for whose frames there may be room; adds to *n_frames. Returns whether it was not for
+ * nothing: there is something, though perhaps no frames, or was before it could tell.
  */
 static bool serve_one(
 	struct worker *worker, struct plan *plan, struct plan_rx *rx, unsigned int *n_frames)
@@ -185,8 +187,8 @@ static struct plan *wait(struct worker *worker, const struct plan *plan, uint16_
 }
 
 /*
- * The worker sleeps no more, or has only looked so for a moment. Either it sees that the control thread wants to be told, or
- * that thread, who looks whether all workers sleep after it has said so, sees that this one does not.
+ * The worker sleeps no more, or has only looked so for a moment. Either it sees that the control thread wants to be
+ * told, or that thread, who looks whether all workers sleep after it has said so, sees that this one does not.
  */
 static void say_awake(struct worker *worker)
 {

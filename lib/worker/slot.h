@@ -2,10 +2,10 @@
 /*
  * Request slots: how the control thread has a worker do something and waits until it is done.
  *
- * A worker has one slot. It goes IDLE -> SUBMITTED (control) -> DONE (worker) -> IDLE (control). The worker looks at it
- * between rounds, which is one load of a word that nobody writes meanwhile. Each side has an eventfd by which it is woken
- * if it sleeps; a side that does not sleep is not written to, so between a polling worker and a waiting control thread
- * there is no system call.
+ * A worker has one slot. It goes IDLE -> SUBMITTED (control) -> DONE (worker) -> IDLE (control). The worker looks at
+ * it between rounds, which is one load of a word that nobody writes meanwhile. Each side has an eventfd by which it is
+ * woken if it sleeps; a side that does not sleep is not written to, so between a polling worker and a waiting control
+ * thread there is no system call.
  *
  * Neither side misses the other: who is about to sleep says so first and looks at the state then, who changes the state
  * does that first and looks whether the other sleeps then, with a full fence between the two on both sides.
@@ -59,8 +59,8 @@ static inline bool slot_is_submitted(const struct slot *slot)
 void slot_serve(struct slot *slot);
 
 /*
- * Worker: announces that it is going to sleep. What it must not miss it looks at after this: a submitted request, and whatever
- * slot_wake() is called for. It may sleep until worker_fd is written.
+ * Worker: announces that it is going to sleep. What it must not miss it looks at after this: a submitted request, and
+ * whatever slot_wake() is called for. It may sleep until worker_fd is written.
  */
 void slot_sleep_begin(struct slot *slot);
 void slot_sleep_end(struct slot *slot);

@@ -2,17 +2,20 @@
 /*
  * The worker's thread: rounds over the queues of its plan.
  *
- * Theory of operation. Between rounds the worker looks whether there is a new plan or a request. If so it signals all that the
- * old plan has moved, passes its quiescent point, and only then takes the new plan; what it is asked for is done with the new
- * one. So a queue never leaves a plan with a call due, and whoever waited for the worker knows that the driver was told as
- * well. Nothing else in the loop has to do with other threads.
+ * Theory of operation. Between rounds the worker looks whether there is a new plan or a request. If so it signals all
+ * that the old plan has moved, passes its quiescent point, and only then takes the new plan; what it is asked for is
+ * done with the new one. So a queue never leaves a plan with a call due, and whoever waited for the worker knows that
+ * the driver was told as well. Nothing else in the loop has to do with other threads.
  */
 #include <rte_cycles.h>
 #include <rte_pause.h>
 
 #include "worker_private.h"
 
-/* How much there is in the queue where frames wait for it. Looked at before another try, for what comes during it is new. */
+/*
+ * How much there is in the queue where frames wait for it. Looked at before another try, for what comes during it is
+ * new.
+ */
 static unsigned int room_of(const struct plan_rx *rx)
 {
 	return plan_tells_of_room(rx) ? rx->lane->queue->room(rx->lane->queue) : 0;
@@ -87,8 +90,8 @@ unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_
 }
 
 /*
- * Queues that had nothing for a while are cold and looked at in turn, a few each round, so that many idle guests cost the
- * busy ones next to nothing. With nothing to do anywhere the rounds are short and every queue's turn comes soon.
+ * Queues that had nothing for a while are cold and looked at in turn, a few each round, so that many idle guests cost
+ * the busy ones next to nothing. With nothing to do anywhere the rounds are short and every queue's turn comes soon.
  */
 #define COLD_AFTER_POLLS 64
 #define COLD_SHARE       16 /* one in so many each round */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the worker's thread and the control thread share, and what the files of either side do. Private to this library. */
+/*
+ * What the worker's thread and the control thread share, and what the files of either side do. Private to this
+ * library.
+ */
 #ifndef WORKER_WORKER_PRIVATE_H
 #define WORKER_WORKER_PRIVATE_H
 
@@ -84,8 +87,8 @@ int worker_main(void *argument);
 unsigned int worker_serve(struct worker *worker, struct plan *plan, struct plan_rx *rx);
 
 /*
- * After a round with nothing to do, which ended at TSC `now`: waits a moment, or sleeps if that is due. Returns the time, in TSC
- * cycles, when the worker went on, with *plan the one to go on with. Worker.
+ * After a round with nothing to do, which ended at TSC `now`: waits a moment, or sleeps if that is due. Returns the
+ * time, in TSC cycles, when the worker went on, with *plan the one to go on with. Worker.
  */
 uint64_t worker_idle(struct worker *worker, struct plan **plan, uint64_t now);
 
@@ -93,7 +96,10 @@ uint64_t worker_idle(struct worker *worker, struct plan **plan, uint64_t now);
 int channels_start(struct worker *worker, struct event_set *answers, char *error, size_t error_size);
 void channels_stop(struct worker *worker);
 
-/* Opens event channels for the worker's queues that have none yet, and for those where frames may have to wait for room. */
+/*
+ * Opens event channels for the worker's queues that have none yet, and for those where frames may have to wait for
+ * room.
+ */
 void channels_open(struct worker *worker, const struct topology *topology,
 	const struct plan_inventory *inventory);
 

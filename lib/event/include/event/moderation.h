@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Moderation of signals: one for many. A signal is due when enough was moved since the last one, or when enough time has
- * passed since the first of what was moved. Whoever goes to sleep, or stops using what the moderation is for, signals what is
- * left without asking.
+ * Moderation of signals: one for many. A signal is due when enough was moved since the last one, or when enough time
+ * has passed since the first of what was moved. Whoever goes to sleep, or stops using what the moderation is for,
+ * signals what is left without asking.
  *
  * Thread rule: one thread at a time. Time is in TSC cycles, which is what the packet path has at hand.
  */

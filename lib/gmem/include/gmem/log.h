@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The dirty log (vhost-user, "Migration"): shared memory of the front end with a bit for each page of guest memory. Who writes
- * guest memory sets the bits of the pages that it wrote; the front end, which copies the guest to another host meanwhile, takes
- * them and copies those pages again.
+ * The dirty log (vhost-user, "Migration"): shared memory of the front end with a bit for each page of guest memory.
+ * Who writes guest memory sets the bits of the pages that it wrote; the front end, which copies the guest to another
+ * host meanwhile, takes them and copies those pages again.
  *
- * The front end may take a bit at any moment: it clears it and then reads the page. So a bit is set after the page was written,
- * with a full fence in between (fence L): bits that are seen set already may stay as they are then, since who clears them later
- * reads the page later still. The fence is the caller's, one for all that it wrote.
+ * The front end may take a bit at any moment: it clears it and then reads the page. So a bit is set after the page was
+ * written, with a full fence in between (fence L): bits that are seen set already may stay as they are then, since who
+ * clears them later reads the page later still. The fence is the caller's, one for all that it wrote.
  *
- * Thread rule: marking from any number of threads that are sure (RCU) that the log still exists. The rest is for the control
- * thread.
+ * Thread rule: marking from any number of threads that are sure (RCU) that the log still exists. The rest is for the
+ * control thread.
  */
 #ifndef GMEM_LOG_H
 #define GMEM_LOG_H
@@ -34,9 +34,9 @@ struct gmem_log {
 };
 
 /*
- * Maps `size` bytes of the file from `offset` on. The descriptor stays the caller's. Returns 0 and the log, or a negative errno and a
- * line: -EINVAL for no bytes, more than GMEM_LOG_BYTES_MAX or than the file has, or a file that cannot be guest memory either
- * (gmem/gmem.h); -ENOMEM; others from mmap.
+ * Maps `size` bytes of the file from `offset` on. The descriptor stays the caller's. Returns 0 and the log, or a
+ * negative errno and a line: -EINVAL for no bytes, more than GMEM_LOG_BYTES_MAX or than the file has, or a file that
+ * cannot be guest memory either (gmem/gmem.h); -ENOMEM; others from mmap.
  */
 int gmem_log_open(int fd, uint64_t offset, uint64_t size, struct gmem_log **log, char *error,
 	size_t error_size);

@@ -2,13 +2,13 @@
 /*
  * Relay ports: a guest on one side, another vhost-user device on the other.
  *
- * In pass-through the device gets the guest's memory, rings and descriptors, and frames do not come by here at all. In shadow
- * mode each ring of the guest is relayed to a ring of ours (vring/shadow.h), so that what the device writes can be noted
- * in the dirty log of a guest that is being migrated, although the device knows no such log. `auto` is pass-through
- * but while the front end wants the log.
+ * In pass-through the device gets the guest's memory, rings and descriptors, and frames do not come by here at all. In
+ * shadow mode each ring of the guest is relayed to a ring of ours (vring/shadow.h), so that what the device writes can
+ * be noted in the dirty log of a guest that is being migrated, although the device knows no such log. `auto` is
+ * pass-through but while the front end wants the log.
  *
- * The guest is offered what the device offers, less what a shadow ring cannot carry. It can come when the device is there,
- * and its front end is disconnected when the device has gone.
+ * The guest is offered what the device offers, less what a shadow ring cannot carry. It can come when the device is
+ * there, and its front end is disconnected when the device has gone.
  *
  * Thread rule: control thread; in shadow mode workers serve the rings.
  */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the device side of a ring wrote, as bits of a dirty log (gmem/log.h). For rings of a guest that is being migrated; others
- * have nothing to do with it.
+ * What the device side of a ring wrote, as bits of a dirty log (gmem/log.h). For rings of a guest that is being
+ * migrated; others have nothing to do with it.
  *
- * All verbs are called after the writes that they are about were published, and contain the fence between those and the bits
- * (fence L of gmem/log.h).
+ * All verbs are called after the writes that they are about were published, and contain the fence between those and
+ * the bits (fence L of gmem/log.h).
  *
  * Thread rule: as of the ring. With tickets (vring/ticket.h), `ring` is the ticket's and no lock is needed.
  */

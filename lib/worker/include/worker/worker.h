@@ -2,11 +2,12 @@
 /*
  * Workers: lcores that move frames by a plan, and sleep when there are none.
  *
- * A plan says which queues a worker polls and how it reaches each port. What it says never changes; a new one is published
- * by one pointer store. Whatever must wait for a worker is a request: it goes through the worker's slot, and is answered
- * when the worker has let go of every older plan and has signalled all that it moved by it. So after workers_update() no
- * worker is in the middle of anything the old plan named: that is how a ring is stopped, a memory table replaced or a port
- * removed. Where nobody needs to wait, old plans are freed when rte_rcu_qsbr says that nobody uses them.
+ * A plan says which queues a worker polls and how it reaches each port. What it says never changes; a new one is
+ * published by one pointer store. Whatever must wait for a worker is a request: it goes through the worker's slot, and
+ * is answered when the worker has let go of every older plan and has signalled all that it moved by it. So after
+ * workers_update() no worker is in the middle of anything the old plan named: that is how a ring is stopped, a memory
+ * table replaced or a port removed. Where nobody needs to wait, old plans are freed when rte_rcu_qsbr says that nobody
+ * uses them.
  *
  * Thread rule: everything here belongs to the control thread, but for workers_alarm().
  */
@@ -40,12 +41,15 @@ struct workers *workers_create(
 void workers_destroy(struct workers *workers);
 
 /*
- * Makes new plans from the topology as it is now and returns when every worker is done with the old ones. Takes microseconds
- * per worker; frames of queues in both plans are not delayed.
+ * Makes new plans from the topology as it is now and returns when every worker is done with the old ones. Takes
+ * microseconds per worker; frames of queues in both plans are not delayed.
  */
 void workers_update(struct workers *workers, const struct topology *topology);
 
-/* As workers_update() but without the wait: for changes that only add queues. Workers may use the old plans for a while. */
+/*
+ * As workers_update() but without the wait: for changes that only add queues. Workers may use the old plans for a
+ * while.
+ */
 void workers_publish(struct workers *workers, const struct topology *topology);
 
 /* Returns when every worker has answered a request made now. */
@@ -65,17 +69,17 @@ struct worker_ping {
 };
 
 /*
- * Measures a request that does nothing. 0, or -ETIMEDOUT and a line that names the worker, if it has not answered within
- * WORKERS_DEADLINE_US.
+ * Measures a request that does nothing. 0, or -ETIMEDOUT and a line that names the worker, if it has not answered
+ * within WORKERS_DEADLINE_US.
  */
 int workers_ping(struct workers *workers, unsigned int id, struct worker_ping *ping, char *error,
 	size_t error_size);
 
 /*
- * To be called every few milliseconds while it returns true: interrupts the system call of a worker that has not finished a round
- * since the last call. Only one can be in the way at all, a write to a peer's call eventfd. The signal is WORKERS_SIGNAL, whose
- * handler does nothing, so a worker that was merely not scheduled is not harmed. False: all workers sleep, none of them wants
- * watching until there is news that one is awake (WORKER_NEWS_AWAKE).
+ * To be called every few milliseconds while it returns true: interrupts the system call of a worker that has not
+ * finished a round since the last call. Only one can be in the way at all, a write to a peer's call eventfd. The
+ * signal is WORKERS_SIGNAL, whose handler does nothing, so a worker that was merely not scheduled is not harmed.
+ * False: all workers sleep, none of them wants watching until there is news that one is awake (WORKER_NEWS_AWAKE).
  */
 bool workers_watch(struct workers *workers);
 
@@ -118,7 +122,10 @@ struct worker_report {
 	enum worker_state state;
 	unsigned int idle_us;
 	unsigned int window_us; /* the idle window now: it adapts, idle_us at most */
-	/* TSC cycles: rounds that moved something, rounds that did not and going to sleep, sleep. Together all since start. */
+	/*
+	 * TSC cycles: rounds that moved something, rounds that did not and going to sleep, sleep. Together all since
+	 * start.
+	 */
 	uint64_t busy_cycles;
 	uint64_t idle_cycles;
 	uint64_t sleep_cycles;
