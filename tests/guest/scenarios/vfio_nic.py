@@ -117,7 +117,7 @@ def exercise(guest, switch, nic, sinks):
 	measure.n_late = send_bursts(nic.tap, [sink.tap for sink in sinks], (destination, nic.peer_mac), BURSTS, FRAMES, PAUSE_S)
 	measure.end()
 	# A worker that no interrupt wakes gets at them in the end, when something else does.
-	check(measure.n_late <= BURSTS // 2, f"{nic.name}: {measure.n_late} of {BURSTS} bursts took longer than {PAUSE_S} s")
+	check(measure.n_late <= BURSTS // 4, f"{nic.name}: {measure.n_late} of {BURSTS} bursts took longer than {PAUSE_S} s")
 	return measure
 
 
